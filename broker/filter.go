@@ -43,13 +43,19 @@ func (f Filter) check() error {
 // Match tells whether data, an event's JSON, fulfils f. A missing key never equals; {"id":5} also matches data
 // without id whose array ids holds 5.
 func (f Filter) Match(data []byte) bool {
-	if len(f) == 0 {
-		return true
-	}
+	return len(f) == 0 || f.matchTop(topLevel(data))
+}
+
+// topLevel gives the members of a JSON object, nil for anything else.
+func topLevel(data []byte) map[string]json.RawMessage {
 	var top map[string]json.RawMessage
-	if err := json.Unmarshal(data, &top); err != nil {
-		return false
+	if json.Unmarshal(data, &top) != nil {
+		return nil
 	}
+	return top
+}
+
+func (f Filter) matchTop(top map[string]json.RawMessage) bool {
 	for k, want := range f {
 		raw, found := top[k]
 		if !found && k == "id" && arrayHolds(top["ids"], want) {

@@ -1,0 +1,19 @@
+//go:build !linux
+
+package broker
+
+import (
+	"context"
+	"net"
+)
+
+// poller has nothing to watch where sockets cannot be detached.
+type poller struct{}
+
+func (poller) start() error { return nil }
+func (poller) stop()        {}
+
+func (s *shard) watch(context.Context) error { return nil }
+
+// Detach takes no connection on this system: streams are written by goroutines (Buffered).
+func Detach(net.Conn) (s Sink, ok bool, err error) { return nil, false, nil }

@@ -1,0 +1,93 @@
+package broker
+
+import (
+	"fmt"
+	"net"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// socketSendBuffer bounds what the kernel keeps for a reader that is stuck: its own choice would be 4 MB each.
+	socketSendBuffer = 64 << 10
+	// socketTimeout is how long sent data may stay unacknowledged before the kernel gives a half-open peer up.
+	socketTimeout = 60 * time.Second
+)
+
+// socket is a connection taken from net/http: a descriptor that only its shard writes to.
+type socket struct {
+	fd   int
+	slot int32 // in the shard's table of sockets
+	st   *stream
+}
+
+// Detach takes conn away from net/http and from Go's poller: its descriptor is duplicated and conn closed, so that an
+// idle stream costs neither goroutine nor buffers. ok is false where that is not possible (TLS, other systems); conn
+// is untouched then.
+func Detach(conn net.Conn) (s Sink, ok bool, err error) {
+	tcp, isTCP := conn.(*net.TCPConn)
+	if !isTCP {
+		return nil, false, nil
+	}
+	raw, err := tcp.SyscallConn()
+	if err != nil {
+		return nil, false, fmt.Errorf("detach a connection: %w", err)
+	}
+	fd := -1
+	var dupErr error
+	if err := raw.Control(func(orig uintptr) {
+		fd, dupErr = unix.FcntlInt(orig, unix.F_DUPFD_CLOEXEC, 0)
+	}); err != nil {
+		return nil, false, fmt.Errorf("detach a connection: %w", err)
+	}
+	if dupErr != nil {
+		return nil, false, fmt.Errorf("detach a connection: duplicate the descriptor: %w", dupErr)
+	}
+	// Closing the original takes the socket out of Go's poller; the duplicate keeps the connection open.
+	_ = conn.Close()
+	// Both options only bound what a stuck or vanished peer costs; a stream works without them.
+	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, socketSendBuffer)
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(socketTimeout/time.Millisecond))
+	return &socket{fd: fd}, true, nil
+}
+
+func (s *socket) open(st *stream) error {
+	s.st = st
+	return st.shard.poller.add(s)
+}
+
+// write sends without waiting. A raw system call keeps the P: the call takes microseconds and must not cost a
+// hand-over; MSG_NOSIGNAL keeps a departed peer from raising SIGPIPE.
+func (s *socket) write(_ []*Frame, wire []byte) (int, error) {
+	for {
+		n, _, errno := syscall.RawSyscall6(syscall.SYS_SENDTO, uintptr(s.fd),
+			uintptr(unsafe.Pointer(unsafe.SliceData(wire))), uintptr(len(wire)), //nolint:gosec // audited: the kernel only reads the slice, within the call
+			unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, 0, 0)
+		switch errno {
+		case 0:
+			return int(n), nil
+		case syscall.EINTR:
+		case syscall.EAGAIN:
+			return 0, nil
+		default:
+			return 0, errno
+		}
+	}
+}
+
+func (s *socket) settled(bool) bool { return false }
+
+func (s *socket) close(uint64) {
+	if s.st != nil {
+		s.st.shard.poller.remove(s)
+	}
+	_ = unix.Close(s.fd)
+	s.fd = -1
+}
+
+func (s *socket) transport() string { return "stream" }
+
+func (s *socket) beats() bool { return true }
