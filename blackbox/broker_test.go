@@ -30,6 +30,7 @@ type brokerProcess struct {
 	admin  string        // guarded by mu
 	log    []string      // guarded by mu; all of standard error
 	starts int           // guarded by mu
+	since  time.Time     // guarded by mu; when it last began to listen
 }
 
 // startBroker starts a broker and stops it when the test ends. What it logged is shown if the test failed, and it
@@ -116,7 +117,7 @@ func (b *brokerProcess) readLog(r io.Reader, listening func()) {
 			b.mu.Lock()
 			b.log = append(b.log, strings.TrimSuffix(line, "\n"))
 			if heard {
-				b.public, b.admin = l.Public, l.Admin
+				b.public, b.admin, b.since = l.Public, l.Admin, time.Now()
 			}
 			b.mu.Unlock()
 			if heard {
@@ -137,6 +138,13 @@ func (b *brokerProcess) lastLog(n int) string {
 
 // url is the public listener of the newest start, without a slash at the end.
 func (b *brokerProcess) url() string { return "http://" + b.address() }
+
+// upSince is when it last began to listen.
+func (b *brokerProcess) upSince() time.Time {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.since
+}
 
 func (b *brokerProcess) address() string {
 	b.mu.Lock()

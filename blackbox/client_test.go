@@ -209,3 +209,20 @@ func expectProblem(t testing.TB, a answer, status int, code string) {
 		t.Errorf("%s: without Retry-After", a)
 	}
 }
+
+// expectOneOf is expectProblem where the protocol leaves a choice: "401 grant_invalid | 400 bad_request".
+func expectOneOf(t testing.TB, a answer, wants string) {
+	t.Helper()
+	all := strings.Split(wants, " | ")
+	for _, want := range all {
+		if strings.HasPrefix(want, strconv.Itoa(a.status)+" ") {
+			all = []string{want}
+		}
+	}
+	status, code, _ := strings.Cut(all[0], " ")
+	n, err := strconv.Atoi(status)
+	if err != nil {
+		t.Fatal(err)
+	}
+	expectProblem(t, a, n, code)
+}

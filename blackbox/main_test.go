@@ -30,6 +30,9 @@ var buildDir string
 
 func TestMain(m *testing.M) {
 	flag.Parse()
+	if f := flag.Lookup("test.parallel"); f != nil && f.Value.String() == f.DefValue {
+		f.Value.Set("8") //nolint:errcheck // the tests wait more than they work
+	}
 	code := m.Run()
 	if buildDir != "" {
 		if err := os.RemoveAll(buildDir); err != nil {

@@ -98,8 +98,8 @@ func TestTheReaderFollowsTheRulesOfEventStreams(t *testing.T) {
 	r := newSSEReader(strings.NewReader(in))
 	want := []frame{
 		{retry: 2417, bytes: 13},
-		{retry: -1, event: "hello", data: "{}", hasIt: true, bytes: 36},
-		{retry: -1, id: "e-1", hasID: true, data: "a\n b\n", hasIt: true, bytes: 31},
+		{retry: -1, event: "hello", data: "{}", hasIt: true, bytes: 35},
+		{retry: -1, id: "e-1", hasID: true, data: "a\n b\n", hasIt: true, bytes: 30},
 		{retry: -1, hasID: true, bytes: 4},
 	}
 	for i, w := range want {

@@ -43,7 +43,7 @@ type place struct {
 
 func TestTortureEveryAcknowledgedEventReachesEverySubscriberOnceAndInOrder(t *testing.T) {
 	size := sizeOfTorture()
-	c := start(t, func(conf *config) { conf.perChannel = 1_000_000 })
+	c := startAlone(t, func(conf *config) { conf.perChannel = 1_000_000 })
 	channels := make([]string, size.channels)
 	for i := range channels {
 		channels[i] = c.s.hash(fmt.Sprint("torture", i))
