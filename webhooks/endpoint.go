@@ -37,3 +37,8 @@ type Endpoint struct {
 
 // Endpoints finds the endpoint of a component as configured now. ok is false if it has none.
 type Endpoints func(site broker.SiteID, component broker.ComponentID) (e Endpoint, ok bool)
+
+// shape is what decides whether an attempt that failed before might succeed now.
+func (e *Endpoint) shape() string {
+	return e.URL.String() + " " + e.Connect + " " + e.CAFile + " " + joinPrefixes(e.Allow)
+}

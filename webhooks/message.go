@@ -119,7 +119,10 @@ type Delivery struct {
 	Outcome Outcome
 	// Attempts counts those ever stored; Log holds the newest few.
 	Attempts int
-	Log      []Attempt
+	// RetriedAfter is how many attempts there had been when a dead or rejected delivery was last put back by hand:
+	// its schedule counts from there.
+	RetriedAfter int
+	Log          []Attempt
 	// Due is when the next attempt may start, while waiting.
 	Due time.Time
 	// Ended is when State became done or dead; what is kept of the record ends with it.
