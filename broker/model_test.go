@@ -1,0 +1,278 @@
+package broker_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"backchannel/broker"
+	"backchannel/persist/memory"
+)
+
+// The model: a list of what was published on each channel and of what was removed from it, beside clients that come,
+// go, stall and change their channels at any moment while real goroutines race. What a client must have at the end
+// follows from its own frames alone: every event after its start, in order, once, but for what a gap or a hello with
+// recovered:false announced; and such an announcement needs something that was really removed.
+
+var modelChannels = []string{"a", "b", "c"}
+
+type model struct {
+	t         *rapid.T
+	b         *bench
+	published map[string][]uint64
+	removed   map[string]uint64 // the newest position that purge or trim may have removed
+	perChan   int
+	short     map[uint64]bool // events with a life of their own
+	last      broker.Cursor
+}
+
+// client is one page over many connections.
+type client struct {
+	name     string
+	channels []string
+	cursor   string
+	conn     *conn
+	entries  map[string]*heard
+}
+
+// heard is what a client knows of one channel.
+type heard struct {
+	reached uint64   // every event up to here is accounted for
+	got     []uint64 // in the order of arrival
+	lost    [][2]uint64
+}
+
+func TestReplayJoinsLiveWithoutGapRepeatOrInversion(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		perChan := rapid.SampledFrom([]int{0, 3, 20}).Draw(rt, "perChannel")
+		ring := rapid.SampledFrom([]int{1, 600, 1 << 20}).Draw(rt, "ring")
+		log := memory.New(time.Now, memory.WithRetention(0, perChan, 0))
+		b := startHub(t, log, func(c *broker.HubConfig) { c.RecentBytes = ring })
+		defer b.stop()
+		m := &model{t: rt, b: b, published: map[string][]uint64{}, removed: map[string]uint64{}, perChan: perChan, short: map[uint64]bool{}}
+		m.run(func() { m.b.stop(); m.b = startHub(t, log, func(c *broker.HubConfig) { c.RecentBytes = ring }) })
+		m.b.stop()
+	})
+}
+
+func (m *model) run(restart func()) {
+	m.publish("a")
+	clients := []*client{
+		{name: "0", channels: modelChannels}, {name: "1", channels: []string{"a"}}, {name: "2", channels: []string{"b", "c"}},
+	}
+	steps := rapid.IntRange(5, 60).Draw(m.t, "steps")
+	for range steps {
+		c := clients[rapid.IntRange(0, len(clients)-1).Draw(m.t, "client")]
+		switch rapid.SampledFrom([]string{"publish", "publish", "publish", "burst", "connect", "connect", "drop", "hold", "release", "purge", "short", "change", "restart"}).Draw(m.t, "step") {
+		case "publish":
+			m.publish(rapid.SampledFrom(modelChannels).Draw(m.t, "channel"))
+		case "burst":
+			for range rapid.IntRange(1, 300).Draw(m.t, "burst") {
+				m.publish(modelChannels[len(m.published["a"])%3])
+			}
+		case "short":
+			ch := rapid.SampledFrom(modelChannels).Draw(m.t, "channel")
+			d := draft(ch, `"short"`)
+			d.TTL = time.Millisecond
+			m.last = m.b.publish(d)[0].Cursor
+			m.short[m.last.Seq] = true
+		case "purge":
+			ch := rapid.SampledFrom(modelChannels).Draw(m.t, "channel")
+			if _, err := m.b.log.Purge(context.Background(), broker.Channel{Site: testSite, ID: broker.ChannelID(ch)}); err != nil {
+				m.t.Fatal(err)
+			}
+			m.removed[ch] = m.last.Seq
+		case "connect":
+			m.connect(c)
+		case "drop":
+			m.drop(c)
+		case "hold", "release":
+			if c.conn != nil {
+				c.conn.hold(rapid.Bool().Draw(m.t, "held"))
+			}
+		case "change":
+			m.swap(c)
+		case "restart":
+			for _, c := range clients {
+				m.drop(c)
+			}
+			restart()
+		}
+	}
+	for _, c := range clients {
+		m.finish(c)
+	}
+}
+
+func (m *model) publish(channel string) {
+	n := len(m.published[channel])
+	m.last = m.b.publish(draft(channel, fmt.Sprint(n)))[0].Cursor
+	m.published[channel] = append(m.published[channel], m.last.Seq)
+	if m.perChan > 0 && len(m.published[channel]) > m.perChan {
+		m.removed[channel] = max(m.removed[channel], m.published[channel][len(m.published[channel])-m.perChan-1])
+	}
+}
+
+func (m *model) connect(c *client) {
+	m.drop(c)
+	c.conn = m.b.open(broker.OpenRequest{Grants: []*broker.Grant{grant(c.channels...)}, Cursor: c.cursor})
+}
+
+// swap takes a channel away from a live stream and adds it again from where it was.
+func (m *model) swap(c *client) {
+	if c.conn == nil {
+		return
+	}
+	g := grant(c.channels[0])
+	g.ID = "again"
+	g.Entries[0].From = broker.Start{Cursor: fmt.Sprintf("%s-0", m.last.Epoch)}
+	err := m.b.hub.Change(context.Background(), testSite, c.conn.opening.Stream, []*broker.Grant{g}, []string{c.channels[0]})
+	if err != nil && broker.CodeOf(err) != broker.CodeNotFound && broker.CodeOf(err) != broker.CodeBadRequest {
+		m.t.Fatal(err)
+	}
+}
+
+// drop ends the connection and takes into account what came over it.
+func (m *model) drop(c *client) {
+	if c.conn == nil {
+		return
+	}
+	c.conn.close()
+	m.digest(c, c.conn.snapshot())
+	c.conn = nil
+}
+
+// finish waits until the client has all there is, and judges.
+func (m *model) finish(c *client) {
+	if c.conn == nil {
+		m.connect(c)
+	}
+	c.conn.hold(false)
+	for _, ch := range c.channels {
+		m.publish(ch)
+	}
+	end := m.last.Seq
+	c.conn.await(m.b.t, "the end of client "+c.name, func(all []frame) bool {
+		for i := len(all) - 1; i >= 0; i-- {
+			if all[i].seq() >= end {
+				return true
+			}
+		}
+		return false
+	})
+	m.drop(c)
+	for ch, h := range c.entries {
+		m.judge(c, ch, h)
+	}
+}
+
+func (m *model) digest(c *client, all []frame) {
+	if c.entries == nil {
+		c.entries = map[string]*heard{}
+	}
+	lastID, fresh := uint64(0), c.cursor == ""
+	if !fresh {
+		cur, _ := broker.ParseCursor(c.cursor)
+		lastID = cur.Seq
+	}
+	if len(all) > 0 && all[0].event != "hello" {
+		m.t.Fatalf("client %s: the first frame is %v", c.name, all[0])
+	}
+	for _, f := range all {
+		if s := f.seq(); s != 0 {
+			if s < lastID {
+				m.t.Fatalf("client %s: id %d after %d", c.name, s, lastID)
+			}
+			lastID, c.cursor = s, f.id
+		}
+		switch f.event {
+		case "hello", "channels":
+			for _, e := range f.data["channels"].([]any) {
+				m.joined(c, e.(map[string]any), f.event == "hello", fresh)
+			}
+		case "gap":
+			h := c.entries[f.data["channel"].(string)]
+			head := mustSeq(f.data["head"])
+			h.lost = append(h.lost, [2]uint64{h.reached, head})
+			h.reached = max(h.reached, head)
+		case "heartbeat", "bye":
+		default:
+			m.event(c, f)
+		}
+	}
+}
+
+func (m *model) joined(c *client, e map[string]any, hello, fresh bool) {
+	ch := e["channel"].(string)
+	head := mustSeq(e["head"])
+	h := c.entries[ch]
+	if h == nil {
+		h = &heard{}
+		c.entries[ch] = h
+	}
+	if hello && fresh {
+		// Without a cursor a stream begins at the head, and nothing before is owed.
+		h.lost = append(h.lost, [2]uint64{0, head})
+		h.reached = head
+		return
+	}
+	if e["recovered"] != true && hello {
+		h.lost = append(h.lost, [2]uint64{h.reached, head})
+		h.reached = max(h.reached, head)
+	}
+	if !hello {
+		// Added again: its history came before this frame, or is told to be lost; what lay between is not owed.
+		h.lost = append(h.lost, [2]uint64{0, head})
+	}
+}
+
+func (m *model) event(c *client, f frame) {
+	ch := f.data["channel"].(string)
+	if f.data["replay"] == true {
+		return // history of an entry added again: a page drops by "at" what it has seen
+	}
+	h := c.entries[ch]
+	if n := len(h.got); n > 0 && h.got[n-1] >= f.seq() {
+		m.t.Fatalf("client %s: event %d of %s after %d", c.name, f.seq(), ch, h.got[n-1])
+	}
+	h.got = append(h.got, f.seq())
+	h.reached = max(h.reached, f.seq())
+}
+
+func (m *model) judge(c *client, ch string, h *heard) {
+	got := map[uint64]bool{}
+	for _, s := range h.got {
+		got[s] = true
+	}
+	for _, s := range m.published[ch] {
+		if got[s] || h.announced(s) {
+			continue
+		}
+		m.t.Fatalf("client %s: event %d of %s is missing, and no gap says so (got %v, lost %v)", c.name, s, ch, h.got, h.lost)
+	}
+	for _, l := range h.lost {
+		if l[0] != 0 && m.removed[ch] <= l[0] {
+			m.t.Fatalf("client %s: a loss of %s in (%d,%d] was announced, but only %d was removed", c.name, ch, l[0], l[1], m.removed[ch])
+		}
+	}
+}
+
+func (h *heard) announced(s uint64) bool {
+	for _, l := range h.lost {
+		if s > l[0] && s <= l[1] {
+			return true
+		}
+	}
+	return false
+}
+
+func mustSeq(v any) uint64 {
+	c, err := broker.ParseCursor(v.(string))
+	if err != nil {
+		panic(err)
+	}
+	return c.Seq
+}
