@@ -3,6 +3,7 @@ package broker_test
 import (
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -25,7 +26,8 @@ type model struct {
 	published map[string][]uint64
 	removed   map[string]uint64 // the newest position that purge or trim may have removed
 	perChan   int
-	short     map[uint64]bool // events with a life of their own
+	pad       string              // fills the buffers of held readers
+	all       map[string][]uint64 // with those that have a life of their own: they count for the trim
 	last      broker.Cursor
 }
 
@@ -48,11 +50,12 @@ type heard struct {
 func TestReplayJoinsLiveWithoutGapRepeatOrInversion(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		perChan := rapid.SampledFrom([]int{0, 3, 20}).Draw(rt, "perChannel")
-		ring := rapid.SampledFrom([]int{1, 600, 1 << 20}).Draw(rt, "ring")
+		ring := rapid.SampledFrom([]int{1, 10_000, 1 << 20}).Draw(rt, "ring")
+		pad := strings.Repeat("x", rapid.SampledFrom([]int{0, 3000}).Draw(rt, "pad"))
 		log := memory.New(time.Now, memory.WithRetention(0, perChan, 0))
 		b := startHub(t, log, func(c *broker.HubConfig) { c.RecentBytes = ring })
 		defer b.stop()
-		m := &model{t: rt, b: b, published: map[string][]uint64{}, removed: map[string]uint64{}, perChan: perChan, short: map[uint64]bool{}}
+		m := &model{t: rt, b: b, published: map[string][]uint64{}, removed: map[string]uint64{}, perChan: perChan, pad: pad, all: map[string][]uint64{}}
 		m.run(func() { m.b.stop(); m.b = startHub(t, log, func(c *broker.HubConfig) { c.RecentBytes = ring }) })
 		m.b.stop()
 	})
@@ -78,7 +81,7 @@ func (m *model) run(restart func()) {
 			d := draft(ch, `"short"`)
 			d.TTL = time.Millisecond
 			m.last = m.b.publish(d)[0].Cursor
-			m.short[m.last.Seq] = true
+			m.trim(ch)
 		case "purge":
 			ch := rapid.SampledFrom(modelChannels).Draw(m.t, "channel")
 			if _, err := m.b.log.Purge(context.Background(), broker.Channel{Site: testSite, ID: broker.ChannelID(ch)}); err != nil {
@@ -109,10 +112,16 @@ func (m *model) run(restart func()) {
 
 func (m *model) publish(channel string) {
 	n := len(m.published[channel])
-	m.last = m.b.publish(draft(channel, fmt.Sprint(n)))[0].Cursor
+	m.last = m.b.publish(draft(channel, fmt.Sprintf(`"%d %s"`, n, m.pad)))[0].Cursor
 	m.published[channel] = append(m.published[channel], m.last.Seq)
-	if m.perChan > 0 && len(m.published[channel]) > m.perChan {
-		m.removed[channel] = max(m.removed[channel], m.published[channel][len(m.published[channel])-m.perChan-1])
+	m.trim(channel)
+}
+
+// trim notes what a channel's cap has removed now that the newest event is in.
+func (m *model) trim(channel string) {
+	m.all[channel] = append(m.all[channel], m.last.Seq)
+	if all := m.all[channel]; m.perChan > 0 && len(all) > m.perChan {
+		m.removed[channel] = max(m.removed[channel], all[len(all)-m.perChan-1])
 	}
 }
 
