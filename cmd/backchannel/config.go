@@ -1,6 +1,7 @@
 package main
 
 import (
+	"log/slog"
 	"time"
 
 	"backchannel/broker"
@@ -27,6 +28,8 @@ type Config struct {
 	Include string `toml:"include"`
 	// Log is the form of the log on standard error: "text" or "json".
 	Log string `toml:"log" env:"LOG"`
+	// LogLevel is the least level logged: "debug", "info", "warn" or "error".
+	LogLevel slog.Level `toml:"log_level" env:"LOG_LEVEL"`
 	// Memory is a soft limit for the Go runtime; 0 is half of what the machine or its cgroup has.
 	Memory Size `toml:"memory" env:"MEMORY"`
 	// Pprof serves net/http/pprof on the admin listener, behind its password.

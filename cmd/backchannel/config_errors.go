@@ -53,13 +53,16 @@ func parseError(path string, t *text, err error) error {
 		out.Key, out.Problem = m[2], m[3]
 	}
 	if want, got, ok := strings.Cut(strings.TrimPrefix(out.Problem, "incompatible types: TOML value has type "), "; destination has type "); ok {
-		out.Problem = fmt.Sprintf("is a TOML %s, want a %s", want, got)
+		out.Problem = fmt.Sprintf("is a TOML %s, want a %s", strings.TrimSuffix(tomlType(want), "64"), got)
 	}
 	if out.Line == 0 && out.Key != "" {
 		out.Line = t.line(out.Key)
 	}
 	return out
 }
+
+// tomlType turns the package's Go names into TOML's own.
+func tomlType(s string) string { return strings.Replace(s, "int64", "integer", 1) }
 
 var tomlMessage = regexp.MustCompile(`^toml: (?:line (\d+) )?\(last key "([^"]*)"\): (.*)$`)
 

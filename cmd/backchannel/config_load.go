@@ -170,6 +170,10 @@ func (t texts) decode(path string, to any) error {
 	if err != nil {
 		return err
 	}
+	return t.decodeText(path, raw, to)
+}
+
+func (t texts) decodeText(path string, raw []byte, to any) error {
 	text := newText(string(raw))
 	t[path] = text
 	meta, err := toml.Decode(string(raw), to)

@@ -6,9 +6,7 @@ import (
 	"time"
 )
 
-func main() { os.Exit(run()) }
-
-func run() int {
+func main() {
 	u := &ui{in: os.Stdin, out: os.Stdout, err: os.Stderr, environ: os.Environ(), now: time.Now, exit: os.Exit}
-	return u.run(context.Background(), os.Args[1:])
+	os.Exit(u.run(context.Background(), os.Args[1:]))
 }

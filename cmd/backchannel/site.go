@@ -76,7 +76,7 @@ func (a *siteAdd) run(ctx context.Context, name string) error {
 	if !includes(c, file) {
 		return usagef("%s has no `include` that reads %s; add this line at its top: include = \"sites/*.toml\"", c.path, file)
 	}
-	if err := writeSiteFile(file, s, false); err != nil {
+	if err := writeSiteFile(file, s); err != nil {
 		return err
 	}
 	// Read everything again, as the broker will: what it would refuse must not stay behind.

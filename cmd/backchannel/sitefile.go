@@ -29,8 +29,8 @@ func randomSecret() string {
 	return base64.RawURLEncoding.EncodeToString(b[:])
 }
 
-// writeSiteFile writes a file with one site, mode 0600. It refuses to replace one unless told to.
-func writeSiteFile(path string, s SiteConfig, replace bool) error {
+// writeSiteFile writes a new file with one site, mode 0600. It never replaces one.
+func writeSiteFile(path string, s SiteConfig) error {
 	var b strings.Builder
 	b.WriteString("# A site of a Backchannel broker. This file holds its secrets: keep it unreadable to others.\n\n[[site]]\n")
 	for _, l := range []struct {
@@ -51,9 +51,6 @@ func writeSiteFile(path string, s SiteConfig, replace bool) error {
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return fmt.Errorf("make directory of sites: %w", err)
-	}
-	if replace {
-		return writeAtomically(path, []byte(b.String()), 0o600)
 	}
 	return writeNew(path, []byte(b.String()), 0o600)
 }
