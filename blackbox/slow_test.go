@@ -1,0 +1,83 @@
+package blackbox_test
+
+import (
+	"bufio"
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// TestASlowReaderLosesNothingAndDisturbsNobody lets a page with a small socket buffer read nothing for five seconds
+// while more is published than any buffer holds. A quick page beside it hears everything at once.
+func TestASlowReaderLosesNothingAndDisturbsNobody(t *testing.T) {
+	c := startAlone(t)
+	h := c.s.hash("a")
+	quick := c.open(t, map[string]any{"grants": []string{c.s.hears(h)}})
+	quick.caughtUp()
+	conn, body := slowStream(t, c, c.s.hears(h))
+	const events, size = 1500, 16 << 10 // 24 MB
+	begun := time.Now()
+	var publishing sync.WaitGroup
+	publishing.Go(func() {
+		for i := range events {
+			c.publish(t, h, entry{"i": i, "pad": strings.Repeat("x", size)})
+		}
+	})
+	publishing.Wait()
+	eventually(t, waitLimit, "the quick page has all", func() bool { return len(quick.heard()) == events })
+	t.Logf("%d events of %d KiB in %s", events, size>>10, time.Since(begun).Round(time.Millisecond))
+	pause(t.Context(), 5*time.Second-time.Since(begun)) // it reads nothing all this time
+	if err := conn.SetReadDeadline(time.Now().Add(30 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	want := quick.heard()
+	r, reader, n := rules{}, newSSEReader(body), 0
+	for n < events {
+		f, err := reader.next()
+		if err != nil {
+			t.Fatalf("after %d of %d events: %v", n, events, err)
+		}
+		ev, err := r.check(f)
+		if err != nil || f.event == "gap" {
+			t.Fatalf("after %d events: %v %+v", n, err, f)
+		}
+		if ev == nil {
+			continue
+		}
+		if ev.id != want[n].id || string(ev.Data) != string(want[n].Data) {
+			t.Fatalf("event %d is %s, want %s", n, ev.id, want[n].id)
+		}
+		n++
+	}
+}
+
+// slowStream opens a stream on a socket that takes little, and reads no byte of the answer's body.
+func slowStream(t *testing.T, c *client, grant string) (net.Conn, *bufio.Reader) {
+	t.Helper()
+	conn, err := (&net.Dialer{Timeout: waitLimit}).DialContext(t.Context(), "tcp", c.b.address())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })                              //nolint:errcheck // the test is over
+	if err := conn.(*net.TCPConn).SetReadBuffer(4096); err != nil { //nolint:errcheck,forcetypeassert // it is TCP
+		t.Fatal(err)
+	}
+	body := string(mustJSON(map[string]any{"grants": []string{grant}}))
+	_, err = fmt.Fprintf(conn, "POST /v1/stream HTTP/1.0\r\nHost: broker\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	br := bufio.NewReaderSize(conn, 4096)
+	resp, err := http.ReadResponse(br, nil) //nolint:bodyclose // the connection is closed
+	if err != nil || resp.StatusCode != http.StatusOK {
+		t.Fatalf("%v %v", resp, err)
+	}
+	if len(resp.TransferEncoding) > 0 {
+		t.Fatalf("an answer to HTTP/1.0 in %v", resp.TransferEncoding)
+	}
+	return conn, br
+}
