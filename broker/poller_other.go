@@ -15,5 +15,8 @@ func (poller) stop()        {}
 
 func (s *shard) watch(context.Context) error { return nil }
 
+// CanDetach tells whether this system can detach connections at all.
+const CanDetach = false
+
 // Detach takes no connection on this system: streams are written by goroutines (Buffered).
 func Detach(net.Conn) (s Sink, ok bool, err error) { return nil, false, nil }

@@ -24,6 +24,9 @@ type socket struct {
 	st   *stream
 }
 
+// CanDetach tells whether this system can detach connections at all.
+const CanDetach = true
+
 // Detach takes conn away from net/http and from Go's poller: its descriptor is duplicated and conn closed, so that an
 // idle stream costs neither goroutine nor buffers. ok is false where that is not possible (TLS, other systems); conn
 // is untouched then.
