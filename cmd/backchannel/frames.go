@@ -35,11 +35,27 @@ func (g *frameGuard) RoundTrip(req *http.Request) (*http.Response, error) {
 		cancel(nil)
 		return nil, err
 	}
+	if resp.StatusCode != http.StatusOK { // a problem is no stream
+		resp.Body = closeToo{resp.Body, func() { cancel(nil) }}
+		return resp, nil
+	}
 	resp.Body = &frameBody{
 		guard: g, body: resp.Body, ctx: ctx, cancel: cancel,
 		alarm: time.AfterFunc(g.silence, func() { cancel(errSilent) }),
 	}
 	return resp, nil
+}
+
+// closeToo ends what belongs to a body with it.
+type closeToo struct {
+	io.ReadCloser
+	also func()
+}
+
+// Close implements io.Closer.
+func (c closeToo) Close() error {
+	defer c.also()
+	return c.ReadCloser.Close()
 }
 
 // frameBody is read by one goroutine.

@@ -137,8 +137,11 @@ func (t *tail) stream(ctx context.Context) error {
 	for ctx.Err() == nil {
 		before := t.cursor
 		err := t.connect(ctx, guard, start)
-		if t.fatal != nil || errors.Is(err, errEnough) || ctx.Err() != nil {
-			return errors.Join(t.fatal, err)
+		if t.fatal != nil {
+			return t.fatal
+		}
+		if errors.Is(err, errEnough) || ctx.Err() != nil {
+			return err
 		}
 		if t.f.verbose || err != nil {
 			t.u.note("stream ended, coming back: %s", endReason(err))
@@ -202,10 +205,10 @@ func (t *tail) connect(ctx context.Context, guard *frameGuard, start broker.Star
 	if failed != nil {
 		return failed
 	}
-	if err != nil {
-		return unreachable(t.c.dsn, err)
+	if _, refused := errors.AsType[*apiError](err); err == nil || refused {
+		return err
 	}
-	return nil
+	return unreachable(t.c.dsn, err)
 }
 
 // validate keeps refusals that will not change from being tried for ever.
