@@ -25,6 +25,7 @@ type site struct {
 	origins    []string
 	webhook    string
 	components []component
+	streams    int // of [site.limits], 0 for the default
 }
 
 func newSite(name string) *site {
@@ -112,6 +113,10 @@ func (s *site) toml(b *strings.Builder, line func(name, value string)) {
 	line("origins", quoteList(s.origins))
 	line("webhook", quoteIf(s.webhook))
 	line("allow_cidr", quoteList([]string{"127.0.0.0/8"}))
+	if s.streams > 0 {
+		b.WriteString("[site.limits]\n")
+		line("streams", strconv.Itoa(s.streams))
+	}
 	for _, c := range s.components {
 		b.WriteString("[[site.component]]\n")
 		line("name", strconv.Quote(c.name))

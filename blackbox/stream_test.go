@@ -1,7 +1,6 @@
 package blackbox_test
 
 import (
-	"context"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -17,10 +16,9 @@ const waitLimit = 10 * time.Second
 
 // stream is an open event stream that is read as it comes. Every frame is judged by rules; a breach fails the test.
 type stream struct {
-	t      testing.TB
-	resp   *http.Response
-	cancel context.CancelFunc
-	done   chan struct{} // closed when the body has ended
+	t    testing.TB
+	resp *http.Response
+	done chan struct{} // closed when the body has ended
 
 	mu      sync.Mutex
 	frames  []frame       // guarded by mu
@@ -45,25 +43,26 @@ func (c *client) get(t testing.TB, query url.Values, header ...string) *stream {
 
 func (c *client) openWith(t testing.TB, method, path string, body any, header ...string) *stream {
 	t.Helper()
-	ctx, cancel := context.WithCancel(t.Context())
-	if m, ok := body.(map[string]any); ok && m == nil {
-		body = nil
-	}
-	resp, err := c.send(ctx, method, path, body, header...)
+	resp, err := c.send(t.Context(), method, path, body, header...) //nolint:bodyclose // the stream closes it
 	if err != nil {
-		cancel()
 		t.Fatalf("%s %s: %v", method, path, err)
 	}
 	if resp.StatusCode != http.StatusOK {
 		text, _ := io.ReadAll(resp.Body) //nolint:errcheck // for the message only
 		resp.Body.Close()                //nolint:errcheck // as above
-		cancel()
 		t.Fatalf("%s %s: %s %s", method, path, resp.Status, text)
 	}
-	s := &stream{t: t, resp: resp, cancel: cancel, done: make(chan struct{}), changed: make(chan struct{})}
+	var r rules
 	if given := cursorOf(body, header); given != "" {
-		s.rules.after, _ = parseCursor(given) //nolint:errcheck // unreadable ones are given on purpose
+		r.after, _ = parseCursor(given) //nolint:errcheck // unreadable ones are given on purpose
 	}
+	return adopt(t, resp, r)
+}
+
+// adopt reads the stream of an answer from now on.
+func adopt(t testing.TB, resp *http.Response, r rules) *stream {
+	t.Helper()
+	s := &stream{t: t, resp: resp, rules: r, done: make(chan struct{}), changed: make(chan struct{})}
 	go s.read()
 	t.Cleanup(s.close)
 	return s
@@ -116,9 +115,8 @@ func (s *stream) read() {
 
 // close ends the connection from this side.
 func (s *stream) close() {
-	s.cancel()
+	s.resp.Body.Close() //nolint:errcheck // it ends either way
 	<-s.done
-	s.resp.Body.Close() //nolint:errcheck // it has ended
 }
 
 // next waits for the next frame that carries data.
