@@ -129,8 +129,10 @@ func (c *Config) include(t texts) error {
 	pattern := relativeTo(c.path, c.Include)
 	files, err := filepath.Glob(pattern)
 	if err != nil {
-		return &ConfigError{File: c.path, Line: t[c.path].line("include"), Key: "include",
-			Problem: fmt.Sprintf("%q is not a pattern", c.Include), Write: `"sites/*.toml"`}
+		return &ConfigError{
+			File: c.path, Line: t[c.path].line("include"), Key: "include",
+			Problem: fmt.Sprintf("%q is not a pattern", c.Include), Write: `"sites/*.toml"`,
+		}
 	}
 	for _, f := range files {
 		if f == c.path {

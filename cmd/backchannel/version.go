@@ -9,7 +9,7 @@ import (
 )
 
 // version is set by the Makefile: -ldflags "-X main.version=...". It is written by the linker only.
-var version string //nolint:gochecknoglobals // the linker sets nothing else
+var version string
 
 // versionString is the version set at build time, else the module's or the commit's.
 func versionString() string {
