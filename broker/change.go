@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"encoding/json"
+	"slices"
 	"time"
 )
 
@@ -205,14 +206,35 @@ func (s *shard) amend(st *stream, added []*entry, grants []*Grant, remove []stri
 	if limit := s.hub.limits(st.site).StreamEntries; len(taken) > limit {
 		return nil, Errorf(CodeTooLarge, "the stream would have %d channels; its site's limit is %d", len(taken), limit)
 	}
+	adopt(st, added, grants)
 	for _, e := range added {
 		if old := taken[e.As]; old != e {
 			old.grants = append(old.grants, e.grants...)
 		}
 	}
 	c.removed = s.remove(st, func(e *entry) bool { return names[e.As] })
-	st.grants = append(st.grants[:len(st.grants):len(st.grants)], grants...)
 	return c, nil
+}
+
+// adopt adds grants to the stream. One that it has already, because a page named another room under it, stays one.
+func adopt(st *stream, added []*entry, grants []*Grant) {
+	st.grants = st.grants[:len(st.grants):len(st.grants)]
+	for _, g := range grants {
+		old := slices.IndexFunc(st.grants, func(have *Grant) bool {
+			return have.ID == g.ID && have.IssuedAt.Equal(g.IssuedAt) && have.Until.Equal(g.Until) && have.Seal == g.Seal
+		})
+		if old < 0 {
+			st.grants = append(st.grants, g)
+			continue
+		}
+		for _, e := range added {
+			for i := range e.grants {
+				if e.grants[i] == g {
+					e.grants[i] = st.grants[old]
+				}
+			}
+		}
+	}
 }
 
 // change queues c and has it worked on.

@@ -50,11 +50,16 @@ func (s *Server) openStream(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, err)
 		return
 	}
+	back := body.Resume != "" || r.Header.Get("Last-Event-ID") != ""
 	opening, err := s.cfg.Hub.Open(r.Context(), broker.OpenRequest{
-		Site: session.Site, Grants: session.Grants, Back: body.Resume != "", Cursor: body.Cursor,
+		Site: session.Site, Grants: session.Grants, Back: back, Cursor: body.Cursor,
 		Refused: refusedGrants(session.Refused), Pad: body.Pad,
 	})
 	if err != nil {
+		if back && broker.CodeOf(err) == broker.CodeUnavailable {
+			// A browser's EventSource gives up for good on any answer but 200, and tries again after a cut.
+			panic(http.ErrAbortHandler)
+		}
 		s.fail(w, r, err)
 		return
 	}
