@@ -65,7 +65,7 @@ func (b *brokerProcess) tryStart() string {
 	if err != nil {
 		return err.Error()
 	}
-	cmd := exec.Command(bin, "serve", "--config", b.configFile(), "--log", "json") //nolint:gosec,noctx // it is ended by finish
+	cmd := exec.Command(bin, "serve", "--config", b.configFile(), "--log", "json") //nolint:noctx // it is ended by finish
 	cmd.Dir, cmd.Env = b.dir, cleanEnviron()
 	stderr, err := cmd.StderrPipe()
 	if err != nil {

@@ -190,8 +190,8 @@ func (c *client) refusal(t testing.TB, method, path string, body any, header ...
 	if err != nil {
 		t.Fatalf("%s %s: %v", method, path, err)
 	}
-	defer resp.Body.Close() //nolint:errcheck // what matters was read
+	defer resp.Body.Close()
 	text := make([]byte, 64<<10)
-	n, _ := resp.Body.Read(text) //nolint:errcheck // a short answer comes at once
+	n, _ := resp.Body.Read(text)
 	return answer{status: resp.StatusCode, header: resp.Header, body: text[:n]}
 }

@@ -60,7 +60,7 @@ func newFollower(c *client, name, from string, channels []string) *follower {
 		entries[i] = entry{"h": h, "from": from}
 	}
 	return &follower{
-		c: c, name: name, channels: channels, grant: c.s.grant(entries), way: way(rand.IntN(int(ways))), //nolint:gosec // no secret
+		c: c, name: name, channels: channels, grant: c.s.grant(entries), way: way(rand.IntN(int(ways))),
 		got: map[string][]mark{}, refusals: map[string]int{},
 	}
 }
@@ -68,10 +68,10 @@ func newFollower(c *client, name, from string, channels []string) *follower {
 // run follows until ctx ends.
 func (f *follower) run(ctx context.Context) {
 	for ctx.Err() == nil {
-		life, cancel := context.WithTimeout(ctx, time.Second+rand.N(7*time.Second)) //nolint:gosec // no secret
+		life, cancel := context.WithTimeout(ctx, time.Second+rand.N(7*time.Second))
 		f.connect(life)
 		cancel()
-		pause(ctx, 50*time.Millisecond+rand.N(250*time.Millisecond)) //nolint:gosec // no secret
+		pause(ctx, 50*time.Millisecond+rand.N(250*time.Millisecond))
 	}
 }
 
@@ -88,14 +88,14 @@ func (f *follower) connect(ctx context.Context) {
 	if err != nil {
 		return // the broker is down, or this connection's time is over
 	}
-	defer resp.Body.Close() //nolint:errcheck // it was read to its end
+	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
 		f.refused(resp)
 		return
 	}
 	f.count()
 	r := rules{}
-	r.after, _ = parseCursor(f.at()) //nolint:errcheck // "" at first
+	r.after, _ = parseCursor(f.at())
 	sse := newSSEReader(resp.Body)
 	for {
 		fr, err := sse.next()
@@ -141,7 +141,7 @@ func (f *follower) polls(ctx context.Context) {
 	if f.way == byPollResume && f.resume != "" {
 		body, r.poll = map[string]any{"resume": f.resume, "wait": 2}, true
 	}
-	r.after, _ = parseCursor(f.at()) //nolint:errcheck // "" at first
+	r.after, _ = parseCursor(f.at())
 	for ctx.Err() == nil {
 		a, ok := f.pollOnce(ctx, f.body(body))
 		if !ok {
@@ -161,7 +161,7 @@ func (f *follower) pollOnce(ctx context.Context, body map[string]any) (polled, b
 	if err != nil {
 		return polled{}, false
 	}
-	defer resp.Body.Close() //nolint:errcheck // it was read
+	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
 		f.refused(resp)
 		return polled{}, false
@@ -232,7 +232,7 @@ func (f *follower) move(id string) {
 	at, err := parseCursor(id)
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if old, _ := parseCursor(f.cursor); err != nil || f.cursor != "" && (at.epoch != old.epoch || at.seq < old.seq) { //nolint:errcheck // it was checked when it came
+	if old, _ := parseCursor(f.cursor); err != nil || f.cursor != "" && (at.epoch != old.epoch || at.seq < old.seq) {
 		f.breaches = append(f.breaches, fmt.Sprintf("position %q after %q (%v)", id, f.cursor, err))
 		return
 	}
@@ -264,7 +264,7 @@ func (f *follower) breach(format string, args ...any) {
 }
 
 func (f *follower) refused(resp *http.Response) {
-	text, _ := io.ReadAll(io.LimitReader(resp.Body, 300)) //nolint:errcheck // for the message only
+	text, _ := io.ReadAll(io.LimitReader(resp.Body, 300))
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.refusals[fmt.Sprintf("way %d: %s %s", f.way, resp.Status, text)]++

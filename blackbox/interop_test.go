@@ -128,7 +128,7 @@ func curl(ctx context.Context, t *testing.T, url string, n *notebook) {
 		if last != "" {
 			args = append(args, "--header", "Last-Event-ID: "+last)
 		}
-		cmd := exec.CommandContext(ctx, "curl", args...) //nolint:gosec // the test's own arguments
+		cmd := exec.CommandContext(ctx, "curl", args...)
 		out, err := cmd.StdoutPipe()
 		if err != nil || cmd.Start() != nil {
 			t.Errorf("curl: %v", err)
@@ -172,7 +172,7 @@ func TestCurlPublishesWithNothingButABearer(t *testing.T) {
 	h := c.s.hash("curl")
 	s := c.open(t, map[string]any{"grants": []string{c.s.hears(h)}})
 	var out bytes.Buffer
-	cmd := exec.CommandContext(timeout(t, waitLimit), "curl", "--silent", "--show-error", "--fail", //nolint:gosec // the test's own arguments
+	cmd := exec.CommandContext(timeout(t, waitLimit), "curl", "--silent", "--show-error", "--fail",
 		"--header", "Authorization: Bearer "+c.s.bearer(), "--data", `{"channel":`+strconv.Quote(h)+`,"data":{"n":1}}`, c.b.url()+"/v1/publish")
 	cmd.Stdout, cmd.Stderr = &out, &out
 	if err := cmd.Run(); err != nil {

@@ -3,7 +3,6 @@ package blackbox_test
 import (
 	"bytes"
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -65,7 +64,7 @@ func buildBroker() (string, error) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "go", append(args, "../cmd/backchannel")...) //nolint:gosec // our own arguments
+	cmd := exec.CommandContext(ctx, "go", append(args, "../cmd/backchannel")...)
 	var output bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &output, &output
 	if err := cmd.Run(); err != nil {
@@ -73,9 +72,6 @@ func buildBroker() (string, error) {
 	}
 	return out, nil
 }
-
-// errTimeout is what waiting helpers return when their time is over.
-var errTimeout = errors.New("timed out")
 
 // eventually asks again every 10 ms until ok holds, and fails the test if it does not within the given time.
 func eventually(t testing.TB, within time.Duration, what string, ok func() bool) {

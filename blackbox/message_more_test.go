@@ -79,7 +79,7 @@ func TestAnIDBelongsToItsCaller(t *testing.T) {
 }
 
 func TestUnknownAtTheDeadlineBecomesWhatHappened(t *testing.T) {
-	c, _ := withReceiver(t, func(w http.ResponseWriter, c call) {
+	c, _ := withReceiver(t, func(w http.ResponseWriter, _ call) {
 		pause(t.Context(), 2500*time.Millisecond)
 		answerJSON(w, 200, "late")
 	})
@@ -95,7 +95,7 @@ func TestUnknownAtTheDeadlineBecomesWhatHappened(t *testing.T) {
 }
 
 func TestACallThatTakesLongIsPendingAndAskedFor(t *testing.T) {
-	c, r := withReceiver(t, func(w http.ResponseWriter, c call) {
+	c, r := withReceiver(t, func(w http.ResponseWriter, _ call) {
 		pause(t.Context(), 21500*time.Millisecond)
 		answerJSON(w, 200, "slow")
 	})
@@ -146,7 +146,7 @@ func TestTheKeyOfAStreamSendsMessages(t *testing.T) {
 }
 
 func TestACallerWhoSendsTooMuchIsToldWhenToComeBack(t *testing.T) {
-	c, _ := withReceiver(t, func(w http.ResponseWriter, c call) { answerJSON(w, 200, 1) })
+	c, _ := withReceiver(t, func(w http.ResponseWriter, _ call) { answerJSON(w, 200, 1) })
 	p, other := c.sender("mod_test"), c.sender("mod_test")
 	limited := false
 	for i := 0; i < 300 && !limited; i++ {

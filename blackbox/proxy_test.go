@@ -91,7 +91,7 @@ func TestTheCutterForwardsAndCuts(t *testing.T) {
 	release := make(chan struct{})
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		io.WriteString(w, "begun") //nolint:errcheck // a test's answer
-		w.(http.Flusher).Flush()   //nolint:errcheck,forcetypeassert // net/http's own
+		w.(http.Flusher).Flush()   //nolint:forcetypeassert // net/http's own
 		select {
 		case <-release:
 		case <-r.Context().Done():
@@ -104,7 +104,7 @@ func TestTheCutterForwardsAndCuts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer resp.Body.Close() //nolint:errcheck // it was cut
+	defer resp.Body.Close()
 	if _, err := io.ReadFull(resp.Body, make([]byte, 5)); err != nil {
 		t.Fatal(err)
 	}

@@ -57,7 +57,7 @@ func newReceiver(t testing.TB, s *site, does func(w http.ResponseWriter, c call)
 	t.Helper()
 	r := &receiver{t: t, s: s, does: does, calls: map[string][]call{}}
 	ln := listen(t, 0)
-	r.port = ln.Addr().(*net.TCPAddr).Port //nolint:errcheck,forcetypeassert // it is TCP
+	r.port = ln.Addr().(*net.TCPAddr).Port //nolint:forcetypeassert // it is TCP
 	r.serve(ln)
 	t.Cleanup(func() {
 		r.stop()

@@ -70,10 +70,18 @@ func TestTheServerAPIWantsTheSitesBearer(t *testing.T) {
 				header = []string{"Authorization", auth}
 			}
 			for _, r := range []struct{ method, path string }{
-				{http.MethodPost, "/v1/publish"}, {http.MethodPost, "/v1/revoke"}, {http.MethodGet, "/v1/channels"}, {http.MethodGet, "/v1/channels/a"},
-				{http.MethodGet, "/v1/channels/a/events"}, {http.MethodPost, "/v1/channels/a/purge"}, {http.MethodPost, "/v1/users/5/purge"},
-				{http.MethodGet, "/v1/events"}, {http.MethodGet, "/v1/streams"}, {http.MethodGet, "/v1/deliveries"},
-				{http.MethodPost, "/v1/deliveries/retry"}, {http.MethodGet, "/v1/self"},
+				{http.MethodPost, "/v1/publish"},
+				{http.MethodPost, "/v1/revoke"},
+				{http.MethodGet, "/v1/channels"},
+				{http.MethodGet, "/v1/channels/a"},
+				{http.MethodGet, "/v1/channels/a/events"},
+				{http.MethodPost, "/v1/channels/a/purge"},
+				{http.MethodPost, "/v1/users/5/purge"},
+				{http.MethodGet, "/v1/events"},
+				{http.MethodGet, "/v1/streams"},
+				{http.MethodGet, "/v1/deliveries"},
+				{http.MethodPost, "/v1/deliveries/retry"},
+				{http.MethodGet, "/v1/self"},
 			} {
 				var body any
 				if r.method == http.MethodPost {
@@ -163,7 +171,7 @@ func TestAWrongConfigurationIsRefusedWithWhatToDo(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			file := filepath.Join(t.TempDir(), "backchannel.toml")
 			mustWrite(t, file, w.text)
-			cmd := exec.CommandContext(timeout(t, waitLimit), bin, "serve", "--config", file) //nolint:gosec // our own binary
+			cmd := exec.CommandContext(timeout(t, waitLimit), bin, "serve", "--config", file)
 			cmd.Env, cmd.Dir = append(cleanEnviron(), "HOME="+os.TempDir()), t.TempDir()
 			out, err := cmd.CombinedOutput()
 			if err == nil || !strings.Contains(string(out), w.want) || strings.Contains(string(out), base64url(one.keys[0].secret)) {

@@ -63,7 +63,7 @@ func slowStream(t *testing.T, c *client, grant string) (net.Conn, *bufio.Reader)
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })                              //nolint:errcheck // the test is over
-	if err := conn.(*net.TCPConn).SetReadBuffer(4096); err != nil { //nolint:errcheck,forcetypeassert // it is TCP
+	if err := conn.(*net.TCPConn).SetReadBuffer(4096); err != nil { //nolint:forcetypeassert // it is TCP
 		t.Fatal(err)
 	}
 	body := string(mustJSON(map[string]any{"grants": []string{grant}}))
@@ -72,7 +72,7 @@ func slowStream(t *testing.T, c *client, grant string) (net.Conn, *bufio.Reader)
 		t.Fatal(err)
 	}
 	br := bufio.NewReaderSize(conn, 4096)
-	resp, err := http.ReadResponse(br, nil) //nolint:bodyclose // the connection is closed
+	resp, err := http.ReadResponse(br, nil)
 	if err != nil || resp.StatusCode != http.StatusOK {
 		t.Fatalf("%v %v", resp, err)
 	}

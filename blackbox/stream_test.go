@@ -43,18 +43,18 @@ func (c *client) get(t testing.TB, query url.Values, header ...string) *stream {
 
 func (c *client) openWith(t testing.TB, method, path string, body any, header ...string) *stream {
 	t.Helper()
-	resp, err := c.send(t.Context(), method, path, body, header...) //nolint:bodyclose // the stream closes it
+	resp, err := c.send(t.Context(), method, path, body, header...)
 	if err != nil {
 		t.Fatalf("%s %s: %v", method, path, err)
 	}
 	if resp.StatusCode != http.StatusOK {
-		text, _ := io.ReadAll(resp.Body) //nolint:errcheck // for the message only
-		resp.Body.Close()                //nolint:errcheck // as above
+		text, _ := io.ReadAll(resp.Body)
+		resp.Body.Close()
 		t.Fatalf("%s %s: %s %s", method, path, resp.Status, text)
 	}
 	var r rules
 	if given := cursorOf(body, header); given != "" {
-		r.after, _ = parseCursor(given) //nolint:errcheck // unreadable ones are given on purpose
+		r.after, _ = parseCursor(given)
 	}
 	return adopt(t, resp, r)
 }
@@ -115,7 +115,7 @@ func (s *stream) read() {
 
 // close ends the connection from this side.
 func (s *stream) close() {
-	s.resp.Body.Close() //nolint:errcheck // it ends either way
+	s.resp.Body.Close()
 	<-s.done
 }
 

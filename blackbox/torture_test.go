@@ -52,7 +52,7 @@ func TestTortureEveryAcknowledgedEventReachesEverySubscriberOnceAndInOrder(t *te
 	followers := make([]*follower, size.followers)
 	for i := range followers {
 		mine := make([]string, size.each)
-		for j, k := range rand.Perm(size.channels)[:size.each] { //nolint:gosec // no secret
+		for j, k := range rand.Perm(size.channels)[:size.each] {
 			mine[j] = channels[k]
 		}
 		followers[i] = newFollower(c, fmt.Sprint("follower ", i), from.String(), mine)
@@ -104,9 +104,9 @@ func killAtRandom(t testing.TB, b *brokerProcess, n int, lasts time.Duration) {
 	part := lasts / time.Duration(n)
 	for range n {
 		begun := time.Now()
-		pause(t.Context(), rand.N(part*3/4)) //nolint:gosec // no secret
+		pause(t.Context(), rand.N(part*3/4))
 		b.kill()
-		pause(t.Context(), rand.N(300*time.Millisecond)) //nolint:gosec // no secret
+		pause(t.Context(), rand.N(300*time.Millisecond))
 		b.start()
 		pause(t.Context(), part-time.Since(begun))
 	}
@@ -124,12 +124,12 @@ func (a *acked) publish(ctx context.Context, c *client, name string, channels []
 		default:
 		}
 		u := fmt.Sprintf("%s-%d", name, n)
-		h := channels[rand.IntN(len(channels))] //nolint:gosec // no secret
+		h := channels[rand.IntN(len(channels))]
 		a.until(ctx, c, u, h)
-		if rand.IntN(20) == 0 { //nolint:gosec // no secret
+		if rand.IntN(20) == 0 {
 			a.until(ctx, c, u, h)
 		}
-		pause(ctx, rand.N(40*time.Millisecond)) //nolint:gosec // no secret
+		pause(ctx, rand.N(40*time.Millisecond))
 	}
 }
 
@@ -145,7 +145,7 @@ func (a *acked) until(ctx context.Context, c *client, u, channel string) {
 			return
 		}
 		a.noteFailure(got, err)
-		pause(ctx, 30*time.Millisecond+rand.N(100*time.Millisecond)) //nolint:gosec // no secret
+		pause(ctx, 30*time.Millisecond+rand.N(100*time.Millisecond))
 	}
 }
 

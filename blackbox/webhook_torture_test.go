@@ -152,7 +152,7 @@ func TestTortureNoJobIsLostAndCallsSettleTruthfully(t *testing.T) {
 func restartAtRandom(t testing.TB, r *receiver, n int, lasts time.Duration) {
 	part := lasts / time.Duration(n)
 	for range n {
-		pause(t.Context(), rand.N(part)) //nolint:gosec // no secret
+		pause(t.Context(), rand.N(part))
 		r.restart(300 * time.Millisecond)
 	}
 }
@@ -161,7 +161,7 @@ func restartAtRandom(t testing.TB, r *receiver, n int, lasts time.Duration) {
 func (all *pages) send(ctx context.Context, by *caller, component string, size webhookSize) {
 	total := size.jobsEach + size.callsEach
 	for i := range total {
-		pause(ctx, rand.N(2*size.lasts/time.Duration(total)*9/10)) //nolint:gosec // no secret
+		pause(ctx, rand.N(2*size.lasts/time.Duration(total)*9/10))
 		m := &sent{by: by, id: newUUID()}
 		if i%(total/size.callsEach) == 1 {
 			all.settle(ctx, m, by.message(m.id, component, "call", i, callDeadline.Seconds()))

@@ -54,7 +54,7 @@ func exchange(t *testing.T, address, text string) string {
 	if err := conn.SetReadDeadline(time.Now().Add(2 * time.Second)); err != nil {
 		t.Fatal(err)
 	}
-	got, _ := io.ReadAll(io.LimitReader(conn, 4096)) //nolint:errcheck // a time-out ends it
+	got, _ := io.ReadAll(io.LimitReader(conn, 4096))
 	return string(got)
 }
 
@@ -87,7 +87,7 @@ func TestAnAcceptedStreamIsMadeToWaitAndNewOnesAreRefused(t *testing.T) {
 			answered <- 0
 			return
 		}
-		resp.Body.Close() //nolint:errcheck // the status is enough
+		resp.Body.Close()
 		answered <- resp.StatusCode
 	}()
 	timer := time.NewTimer(time.Second)
