@@ -19,9 +19,10 @@ const startLimit = 20 * time.Second
 // brokerProcess is the real binary under test, with a data directory that outlives its kills. Its port changes with
 // every start: clients ask url again when they connect. Safe for use by many goroutines.
 type brokerProcess struct {
-	t    testing.TB
-	dir  string
-	conf config
+	t      testing.TB
+	dir    string
+	conf   config
+	socket *os.File // for socket activation, nil otherwise
 
 	mu     sync.Mutex
 	cmd    *exec.Cmd     // guarded by mu; nil while it is down
@@ -67,6 +68,9 @@ func (b *brokerProcess) tryStart() string {
 	}
 	cmd := exec.Command(bin, "serve", "--config", b.configFile(), "--log", "json") //nolint:noctx // it is ended by finish
 	cmd.Dir, cmd.Env = b.dir, cleanEnviron()
+	if b.socket != nil {
+		activated(cmd, b.socket)
+	}
 	stderr, err := cmd.StderrPipe()
 	if err != nil {
 		return err.Error()

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"slices"
 	"testing"
+	"time"
 )
 
 // change is the data of a channels frame.
@@ -194,4 +195,27 @@ func (c *client) refusal(t testing.TB, method, path string, body any, header ...
 	text := make([]byte, 64<<10)
 	n, _ := resp.Body.Read(text)
 	return answer{status: resp.StatusCode, header: resp.Header, body: text[:n]}
+}
+
+func TestAnEntryGrantedAgainTakesTheLaterUntilWithoutReplay(t *testing.T) {
+	c := start(t)
+	h := c.s.hash("a")
+	origin := c.publish(t, h, "old")
+	until := func(d time.Duration) func(claims) {
+		return func(g claims) { g["sub"], g["sid"], g["until"] = "9", "s9", unix(time.Now().Add(d)) }
+	}
+	s := c.open(t, map[string]any{"grants": []string{c.s.grant([]entry{{"h": h, "from": origin.String()}}, until(time.Hour))}})
+	hello := s.hello()
+	c.publish(t, h, 1)
+	s.awaitEvents(1)
+	later := c.s.grant([]entry{{"h": h, "from": origin.String()}}, until(3*time.Hour))
+	c.change(t, hello.Stream, map[string]any{"resume": hello.Resume, "add": []map[string]any{{"grant": later}}})
+	ch := s.await("channels").change(t)
+	if len(ch.Channels) != 1 || ch.Channels[0].Until < hello.Channels[0].Until+7000 {
+		t.Errorf("acknowledged %+v, want an until two hours after %f", ch.Channels, hello.Channels[0].Until)
+	}
+	c.publish(t, h, 2)
+	if got := datas(s.awaitEvents(2)); !slices.Equal(got, []string{"1", "2"}) {
+		t.Errorf("heard %v, want nothing again", got)
+	}
 }

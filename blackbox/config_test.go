@@ -1,6 +1,7 @@
 package blackbox_test
 
 import (
+	"cmp"
 	"fmt"
 	"net"
 	"os"
@@ -71,6 +72,7 @@ func (s *site) hears(channels ...string) string {
 
 // config is what a test says of the broker's configuration file; zero fields are left out.
 type config struct {
+	listen     string // port 0 of the loopback if empty
 	publicURL  string
 	age        string
 	perChannel int
@@ -86,7 +88,7 @@ func (c config) toml(data string) string {
 		}
 	}
 	line("data", strconv.Quote(data))
-	line("listen", `"127.0.0.1:0"`)
+	line("listen", strconv.Quote(cmp.Or(c.listen, "127.0.0.1:0")))
 	line("admin", `"127.0.0.1:0"`)
 	line("public_url", quoteIf(c.publicURL))
 	b.WriteString("[retention]\n")

@@ -244,3 +244,28 @@ func TestEventsWithATTLAreNoLossWhenTheyExpire(t *testing.T) {
 		return len(events) == 0
 	})
 }
+
+func TestWhatAgedAwayIsNotRecovered(t *testing.T) {
+	c := start(t, func(conf *config) { conf.age = "2s" })
+	h, quiet := c.s.hash("a"), c.s.hash("quiet")
+	origin := c.publish(t, h, 0)
+	c.publish(t, h, 1)
+	g := c.s.hears(h, quiet)
+	eventually(t, 20*time.Second, "aged away", func() bool {
+		s := c.open(t, map[string]any{"grants": []string{g}, "cursor": origin.String()})
+		defer s.close()
+		hello := s.hello()
+		if !*hello.Channels[1].Recovered {
+			t.Error("the channel on which nothing was published lost something")
+		}
+		events, _ := s.caughtUp()
+		if recovered := *hello.Channels[0].Recovered; recovered != (len(events) == 1) {
+			t.Errorf("recovered %t, and %d of 1 events came", recovered, len(events))
+		}
+		return len(events) == 0
+	})
+	since := c.s.grant([]entry{{"h": h, "from": unix(time.Now().Add(-time.Hour))}})
+	if e := c.open(t, map[string]any{"grants": []string{since}}).hello().Channels[0]; *e.Recovered {
+		t.Error("from an hour ago is recovered by a log of two seconds")
+	}
+}
