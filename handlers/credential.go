@@ -13,6 +13,12 @@ const (
 	maxCredentials = 100
 )
 
+// revocations are those in force.
+type revocations interface {
+	// Revoked tells whether a revocation takes away the entry for ch that g gave; ch "" asks for g as a whole.
+	Revoked(g *broker.Grant, ch broker.ChannelID) bool
+}
+
 // verifier turns one kind of credential into grants. Nothing behind it knows the kind.
 type verifier interface {
 	// verify checks token at now. The error is CodeGrantInvalid, CodeGrantExpired or CodeTooLarge.
@@ -157,16 +163,24 @@ func (c *collector) nothing() error {
 // nothing is left is refused.
 func (c *collector) dropRevoked() {
 	kept := c.out.Grants[:0]
-	index := c.index[:0]
+	left, gone := make(map[int]bool), make([]int, 0)
 	for i, g := range c.out.Grants {
 		if c.server.cfg.Hub.Revoked(g, "") || c.dropEntries(g) {
-			c.refuse(c.index[i], broker.Errorf(broker.CodeRevoked, "what this credential gave has been revoked"))
+			gone = append(gone, c.index[i])
 			continue
 		}
 		kept = append(kept, g)
-		index = append(index, c.index[i])
+		left[c.index[i]] = true
 	}
-	c.out.Grants, c.index = kept, index
+	c.out.Grants = kept
+	for _, index := range gone {
+		// Of a resume token with several parts some may be left.
+		c.lost = true
+		if !left[index] {
+			left[index] = true
+			c.refuse(index, broker.Errorf(broker.CodeRevoked, "what this credential gave has been revoked"))
+		}
+	}
 }
 
 // dropEntries removes revoked entries; it tells whether that left g with nothing.

@@ -18,66 +18,6 @@ const (
 	schoolSite  = "https://school.example"
 )
 
-// start is the moment of the vectors' iat.
-var start = time.Unix(1790000000, 0)
-
-// fakeHub holds revocations and cuts nothing.
-type fakeHub struct{ revoked []broker.Revocation }
-
-func (h *fakeHub) Revoked(g *broker.Grant, ch broker.ChannelID) bool {
-	for _, r := range h.revoked {
-		if r.Hits(g, ch) {
-			return true
-		}
-	}
-	return false
-}
-
-// desk is a Server in a test, with what the test may turn.
-type desk struct {
-	*Server
-	hub   *fakeHub
-	sites *broker.Sites
-	now   time.Time
-	epoch broker.Epoch
-}
-
-func newKey(t testing.TB, kid string, first byte) *broker.Key {
-	t.Helper()
-	secret := make([]byte, 32)
-	for i := range secret {
-		secret[i] = first + byte(i)
-	}
-	k, err := broker.NewKey(kid, secret)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return k
-}
-
-// newDesk has the site moodle of the vectors, with a second key, and a site tsugi.
-func newDesk(t testing.TB) *desk {
-	t.Helper()
-	salt := make([]byte, 32)
-	for i := range salt {
-		salt[i] = byte(32 + i)
-	}
-	d := &desk{hub: &fakeHub{}, sites: &broker.Sites{}, now: start.Add(time.Minute), epoch: "x7k2m9qa"}
-	d.sites.Replace(map[broker.SiteID]*broker.Site{
-		"moodle": {ID: "moodle", Keys: []*broker.Key{newKey(t, "k1", 0), newKey(t, "k0", 100)}, Salt: salt, Origins: []string{schoolSite}},
-		"tsugi":  {ID: "tsugi", Keys: []*broker.Key{newKey(t, "k1", 50)}, Salt: salt, Origins: []string{"https://tsugi.example"}},
-	})
-	s, err := New(Config{
-		Sites: d.sites, Hub: d.hub,
-		Epoch: func() broker.Epoch { return d.epoch }, Now: func() time.Time { return d.now },
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	d.Server = s
-	return d
-}
-
 func (d *desk) key(site broker.SiteID, i int) *broker.Key { return d.sites.Get(site).Keys[i] }
 
 // claims are good ones of user 5 that a test changes.

@@ -16,8 +16,8 @@
 //
 // # Goroutines
 //
-// The package starts none, but for the delivery of a message, which must outlive the request that brought it. A Server
-// may be used from many goroutines.
+// The package starts none, and a Server may be used from many. What must outlive its request (a stream, a delivery) is
+// handed to the hub or the dispatcher.
 //
 // # Lock order
 //

@@ -14,6 +14,16 @@ import (
 	"backchannel/broker"
 )
 
+const tokenEpoch = "x7k2m9qa"
+
+// newTokenDesk is a desk whose cursors can be written down.
+func newTokenDesk(t testing.TB) *desk {
+	t.Helper()
+	d := newDesk(t)
+	d.epoch = tokenEpoch
+	return d
+}
+
 // grants are two of user 5 as a stream would hand them to Mint.
 func (d *desk) grants() []*broker.Grant {
 	at := broker.Start{Cursor: "x7k2m9qa-1042"}
@@ -44,7 +54,7 @@ func (d *desk) mint(t testing.TB, grants []*broker.Grant) (stream broker.StreamI
 }
 
 func TestAResumeTokenGivesBackWhatTheGrantsGave(t *testing.T) {
-	d := newDesk(t)
+	d := newTokenDesk(t)
 	want := d.grants()
 	stream, resume, _ := d.mint(t, want)
 	got, err := d.authenticate(presented{Resume: resume}, schoolSite)
@@ -81,7 +91,7 @@ func sameGrants(t rapid.TB, got, want []*broker.Grant) {
 }
 
 func TestAnyGrantsSurviveTheResumeToken(t *testing.T) {
-	d := newDesk(t)
+	d := newTokenDesk(t)
 	rapid.Check(t, func(t *rapid.T) {
 		want := rapid.SliceOfN(rapid.Custom(d.drawGrant), 1, 5).Draw(t, "grants")
 		resume, key, err := d.Mint("moodle", broker.NewStreamID(), want)
@@ -128,7 +138,7 @@ func drawEntry(t *rapid.T) broker.Entry {
 }
 
 func TestPartsOfAResumeTokenEndAtTheirOwnUntil(t *testing.T) {
-	d := newDesk(t)
+	d := newTokenDesk(t)
 	_, resume, _ := d.mint(t, d.grants())
 	d.now = d.now.Add(time.Hour)
 	got, err := d.authenticate(presented{Resume: resume}, "")
@@ -141,14 +151,14 @@ func TestPartsOfAResumeTokenEndAtTheirOwnUntil(t *testing.T) {
 }
 
 func TestARestoreAndADroppedKeyEndAResumeToken(t *testing.T) {
-	d := newDesk(t)
+	d := newTokenDesk(t)
 	_, resume, key := d.mint(t, d.grants())
 	d.epoch = "aaaaaaaa"
 	_, err := d.authenticate(presented{Resume: resume}, "")
 	wantCode(t, err, broker.CodeGrantInvalid)
 	_, err = d.authenticate(presented{Key: key}, "")
 	wantCode(t, err, broker.CodeGrantInvalid)
-	d.epoch = "x7k2m9qa"
+	d.epoch = tokenEpoch
 	site := *d.sites.Get("moodle")
 	site.Keys = site.Keys[1:]
 	d.sites.Replace(map[broker.SiteID]*broker.Site{"moodle": &site})
@@ -157,7 +167,7 @@ func TestARestoreAndADroppedKeyEndAResumeToken(t *testing.T) {
 }
 
 func TestARotationLeavesResumeTokensGood(t *testing.T) {
-	d := newDesk(t)
+	d := newTokenDesk(t)
 	_, resume, _ := d.mint(t, d.grants())
 	site := *d.sites.Get("moodle")
 	site.Keys = []*broker.Key{newKey(t, "k2", 77), site.Keys[0]}
@@ -168,7 +178,7 @@ func TestARotationLeavesResumeTokensGood(t *testing.T) {
 }
 
 func TestNoKindOfCredentialPassesForAnother(t *testing.T) {
-	d := newDesk(t)
+	d := newTokenDesk(t)
 	_, resume, key := d.mint(t, d.grants())
 	grant := d.grant(t)
 	for name, p := range map[string]presented{
@@ -194,7 +204,7 @@ func TestNoKindOfCredentialPassesForAnother(t *testing.T) {
 }
 
 func TestAKeyHoldsWhatMessagesNeedAndNoChannels(t *testing.T) {
-	d := newDesk(t)
+	d := newTokenDesk(t)
 	stream, _, key := d.mint(t, d.grants())
 	got, err := d.authenticate(presented{Key: key}, "")
 	if err != nil {
@@ -207,7 +217,7 @@ func TestAKeyHoldsWhatMessagesNeedAndNoChannels(t *testing.T) {
 }
 
 func TestAKeyStaysWithinAKibibyteAndKeepsTheRightToSend(t *testing.T) {
-	d := newDesk(t)
+	d := newTokenDesk(t)
 	var grants []*broker.Grant
 	for i := range 40 {
 		grants = append(grants, &broker.Grant{
@@ -234,7 +244,7 @@ func TestAKeyStaysWithinAKibibyteAndKeepsTheRightToSend(t *testing.T) {
 }
 
 func TestAThousandEntriesOnALiveStreamTakeAShortToken(t *testing.T) {
-	d := newDesk(t)
+	d := newTokenDesk(t)
 	g := d.grants()[0]
 	g.Entries = nil
 	for i := range 1000 {
@@ -251,14 +261,14 @@ func TestAThousandEntriesOnALiveStreamTakeAShortToken(t *testing.T) {
 }
 
 func TestAResumeTokenBesideAGrantOfAnotherUserIsRefused(t *testing.T) {
-	d := newDesk(t)
+	d := newTokenDesk(t)
 	_, resume, _ := d.mint(t, d.grants())
 	_, err := d.authenticate(presented{Resume: resume, Grants: []string{d.grant(t, with("sub", "6"))}}, "")
 	wantCode(t, err, broker.CodeSubjectMismatch)
 }
 
 func TestASpentResumeTokenBesideAGoodGrantIsNamed(t *testing.T) {
-	d := newDesk(t)
+	d := newTokenDesk(t)
 	_, resume, _ := d.mint(t, d.grants())
 	d.now = d.now.Add(24 * time.Hour)
 	got, err := d.authenticate(presented{Resume: resume, Grants: []string{d.grant(t)}}, "")
@@ -268,7 +278,7 @@ func TestASpentResumeTokenBesideAGoodGrantIsNamed(t *testing.T) {
 }
 
 func TestMintForASiteThatIsGoneIsRefused(t *testing.T) {
-	d := newDesk(t)
+	d := newTokenDesk(t)
 	_, _, err := d.Mint("gone", broker.NewStreamID(), d.grants())
 	wantCode(t, err, broker.CodeUnavailable)
 }
