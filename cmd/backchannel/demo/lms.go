@@ -58,8 +58,12 @@ func (l *lms) join(w http.ResponseWriter, r *http.Request) {
 		fail(w, http.StatusBadRequest, err)
 		return
 	}
-	session, name := l.session(in.Session)
 	state := l.room.snapshot() // before the grant is signed: what comes later is replayed
+	if state.Cursor == "" {
+		fail(w, http.StatusServiceUnavailable, errors.New("the room has not opened yet; try again"))
+		return
+	}
+	session, name := l.session(in.Session)
 	grant, err := l.grant(session, state.Cursor)
 	if err != nil {
 		fail(w, http.StatusInternalServerError, err)
@@ -116,9 +120,7 @@ func (l *lms) grant(session, from string) (string, error) {
 		IssuedAt: broker.NumericDate(now.Unix() * 1e6), Expires: broker.NumericDate(now.Add(10*time.Minute).Unix() * 1e6),
 		Channels: []broker.EntryClaim{{Channel: l.room.channel}, {Channel: own}},
 		Send:     []broker.ComponentID{componentName},
-	}
-	if from != "" {
-		claims.From = broker.StartClaim{Cursor: from}
+		From:     broker.StartClaim{Cursor: from},
 	}
 	return l.site.sign(claims)
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -41,10 +42,11 @@ type network struct {
 // errCut is the cause of a request that the network cut.
 var errCut = errors.New("the network cut the connection")
 
-func newNetwork(address func() string, now func() time.Time) *network {
+func newNetwork(address func() string, errorLog *log.Logger, now func() time.Time) *network {
 	n := &network{now: now, open: make(map[uint64]context.CancelCauseFunc)}
 	n.proxy = &httputil.ReverseProxy{
 		FlushInterval: -1,
+		ErrorLog:      errorLog,
 		Transport:     &http.Transport{DisableCompression: true},
 		Rewrite: func(r *httputil.ProxyRequest) {
 			r.SetURL(&url.URL{Scheme: "http", Host: address()})

@@ -26,7 +26,7 @@ func (d *demo) routes() http.Handler {
 	mux.HandleFunc("GET /demo/status", d.status)
 	mux.HandleFunc("POST /demo/kill", d.kill)
 	mux.HandleFunc("POST /demo/network", d.setNetwork)
-	mux.Handle("GET /", page())
+	mux.Handle("/", page())
 	return guard(mux)
 }
 

@@ -88,7 +88,7 @@ function showCount() {
 function showSaying({ from, text: words, n }) {
   const list = $('talk');
   list.querySelector('.note')?.remove();
-  list.append(make('li', { className: from === me ? 'mine' : '' },
+  list.append(make('li', { className: from === me ? 'own' : '' },
     make('b', { textContent: from }), make('i', { textContent: n, title: 'its number in the room' }), make('span', { textContent: words })));
   while (list.children.length > KEPT_LINES) list.firstChild.remove();
   list.scrollTop = list.scrollHeight;
@@ -118,7 +118,7 @@ function ask() {
 
 // A line for each message of this page: what, where it stands, how long it took.
 function line(words) {
-  const [what, how, ms] = [make('code', { textContent: words }), make('span', { textContent: 'sent' }), make('span', { textContent: '' })];
+  const [what, how, ms] = [make('b', { textContent: words }), make('span', { textContent: 'sent' }), make('span', { textContent: '' })];
   const began = performance.now();
   $('mine').prepend(make('li', {}, what, how, ms));
   while ($('mine').children.length > 5) $('mine').lastChild.remove();

@@ -4,7 +4,7 @@ const SPAN = 60_000;   // ms
 const QUICK = 1500;    // ms: what comes this soon after it was published was heard live
 
 export class Strip {
-  #canvas; #events = []; #breaks = []; #offset = 0; #colours;
+  #canvas; #events = []; #breaks = []; #offset = 0; #begun = false; #colours;
 
   constructor(canvas) {
     this.#canvas = canvas;
@@ -25,7 +25,8 @@ export class Strip {
   connected(yes) {
     const last = this.#breaks.at(-1);
     if (yes && last && !last.end) last.end = Date.now();
-    if (!yes && (!last || last.end)) this.#breaks.push({ start: Date.now() });
+    if (!yes && this.#begun && (!last || last.end)) this.#breaks.push({ start: Date.now() });
+    this.#begun ||= yes;
   }
 
   #forget(now) {
