@@ -105,7 +105,9 @@ func decodeProblem(err error) error {
 		return broker.Errorf(broker.CodeBadRequest, "the body is not JSON: byte %d is wrong", e.Offset)
 	}
 	if e, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
-		return broker.Errorf(broker.CodeBadRequest, "member %q: a %s is not what is wanted here", clip(e.Field), clip(e.Value))
+		// The path in it names Go's embedded structs, which are nobody's business.
+		name := e.Field[strings.LastIndexByte(e.Field, '.')+1:]
+		return broker.Errorf(broker.CodeBadRequest, "member %q: a %s is not what is wanted here", clip(name), clip(e.Value))
 	}
 	// encoding/json has no type for this one.
 	if name, ok := strings.CutPrefix(err.Error(), "json: unknown field "); ok {

@@ -8,8 +8,12 @@ import (
 	"backchannel/webhooks"
 )
 
-// maxRetries bounds how many dead letters one request puts back.
-const maxRetries = 1000
+const (
+	// maxRetries bounds how many dead letters one request puts back.
+	maxRetries = 1000
+	// maxDeliveryID bounds the ids that the queue is asked for.
+	maxDeliveryID = 64
+)
 
 // deliveries is the queue as far as servers may read it.
 type deliveries interface {
@@ -128,17 +132,25 @@ func optionalComponent(name string) (broker.ComponentID, error) {
 	return broker.ParseComponentID(name)
 }
 
-// ref is the delivery that the path names. A page may have written its UUID in either case.
-func (r *request) ref() webhooks.Ref {
+// ref is the delivery that the path names. A page may have written its UUID in either case. CodeNotFound for what is no
+// id of any.
+func (r *request) ref() (webhooks.Ref, error) {
 	id := r.param("id")
-	if uuid, err := parseUUID(id); err == nil {
-		return webhooks.Ref{Site: r.site.ID, ID: uuid}
+	if len(id) > maxDeliveryID {
+		return webhooks.Ref{}, broker.Errorf(broker.CodeNotFound, "no delivery has an id of more than %d bytes", maxDeliveryID)
 	}
-	return webhooks.Ref{Site: r.site.ID, ID: webhooks.ID(id)}
+	if uuid, err := parseUUID(id); err == nil {
+		return webhooks.Ref{Site: r.site.ID, ID: uuid}, nil
+	}
+	return webhooks.Ref{Site: r.site.ID, ID: webhooks.ID(id)}, nil
 }
 
 func (s *Server) showDelivery(ctx context.Context, r *request) (answer, error) {
-	d, err := s.cfg.Queue.Get(ctx, r.ref())
+	ref, err := r.ref()
+	if err != nil {
+		return answer{}, err
+	}
+	d, err := s.cfg.Queue.Get(ctx, ref)
 	if err != nil {
 		return answer{}, err
 	}
@@ -146,7 +158,11 @@ func (s *Server) showDelivery(ctx context.Context, r *request) (answer, error) {
 }
 
 func (s *Server) retryDelivery(ctx context.Context, r *request) (answer, error) {
-	d, err := s.cfg.Messages.Retry(ctx, r.ref())
+	ref, err := r.ref()
+	if err != nil {
+		return answer{}, err
+	}
+	d, err := s.cfg.Messages.Retry(ctx, ref)
 	if err != nil {
 		return answer{}, err
 	}

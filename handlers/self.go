@@ -68,7 +68,9 @@ func (s *Server) self(ctx context.Context, r *request) (answer, error) {
 		},
 	}
 	for _, k := range r.site.Keys {
-		last := func(use keyUse) broker.NumericDate { return dateOf(s.uses.of(r.site.ID, k.ID, use).Truncate(time.Second)) }
+		last := func(use keyUse) broker.NumericDate {
+			return dateOf(s.uses.of(r.site.ID, k.ID, use).Truncate(time.Second))
+		}
 		v.Keys = append(v.Keys, keyView{ID: k.ID, Grant: last(useGrant), Resume: last(useResume), API: last(useAPI)})
 	}
 	if component != "" && s.cfg.Endpoint != nil {
