@@ -162,13 +162,25 @@ func reset(c net.Conn) {
 
 func TestCallThatMayHaveRunIsUnknownWhateverBreaks(t *testing.T) {
 	for name, behave := range map[string]func(net.Conn){
-		"reset after reading":     func(c net.Conn) { readRequest(c); reset(c) },
-		"closed after reading":    readRequest,
-		"garbage":                 func(c net.Conn) { readRequest(c); _, _ = c.Write([]byte("SSH-2.0-x\r\n")) },
-		"answer breaks off":       func(c net.Conn) { readRequest(c); _, _ = c.Write([]byte("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{}")) },
-		"endless header":          func(c net.Conn) { readRequest(c); _, _ = c.Write([]byte("HTTP/1.1 200 OK\r\nX: " + strings.Repeat("x", 100<<10))) },
-		"switching protocols":     func(c net.Conn) { readRequest(c); _, _ = c.Write([]byte("HTTP/1.1 101 X\r\nUpgrade: y\r\nConnection: upgrade\r\n\r\n")) },
-		"status out of any range": func(c net.Conn) { readRequest(c); _, _ = c.Write([]byte("HTTP/1.1 999 X\r\nContent-Length: 0\r\n\r\n")) },
+		"reset after reading":  func(c net.Conn) { readRequest(c); reset(c) },
+		"closed after reading": readRequest,
+		"garbage":              func(c net.Conn) { readRequest(c); _, _ = c.Write([]byte("SSH-2.0-x\r\n")) },
+		"answer breaks off": func(c net.Conn) {
+			readRequest(c)
+			_, _ = c.Write([]byte("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{}"))
+		},
+		"endless header": func(c net.Conn) {
+			readRequest(c)
+			_, _ = c.Write([]byte("HTTP/1.1 200 OK\r\nX: " + strings.Repeat("x", 100<<10)))
+		},
+		"switching protocols": func(c net.Conn) {
+			readRequest(c)
+			_, _ = c.Write([]byte("HTTP/1.1 101 X\r\nUpgrade: y\r\nConnection: upgrade\r\n\r\n"))
+		},
+		"status out of any range": func(c net.Conn) {
+			readRequest(c)
+			_, _ = c.Write([]byte("HTTP/1.1 999 X\r\nContent-Length: 0\r\n\r\n"))
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			d, _ := start(t, config(newStore(), oneEndpoint(endpoint(t, raw(t, behave)))))

@@ -104,10 +104,12 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 	defer d.clients.close()
 	defer cancel(errStopped)
 	d.base = base
-	if err := d.load(ctx); err != nil {
-		if ctx.Err() != nil {
-			return nil
-		}
+	hurry := context.AfterFunc(ctx, func() { cancel(errStopped) }) // a store that fails must not hold up a stop
+	err := d.load(ctx)
+	if !hurry() { // ctx has ended: what was not decided is left to the next start
+		return nil
+	}
+	if err != nil {
 		return err
 	}
 	close(d.ready)
