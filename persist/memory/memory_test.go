@@ -17,3 +17,5 @@ func open(_ testing.TB, s persisttest.Settings) *persisttest.Subject {
 }
 
 func TestLogKeepsItsContract(t *testing.T) { persisttest.RunLog(t, open) }
+
+func TestQueueKeepsItsContract(t *testing.T) { persisttest.RunQueue(t, open) }

@@ -138,6 +138,23 @@ func (b *bench) at(t time.Time) (uint64, bool) {
 	return seq, known
 }
 
+// scan collects every kept event of the site.
+func (b *bench) scan() []broker.Event {
+	b.t.Helper()
+	var out []broker.Event
+	for after := uint64(0); ; {
+		p, err := b.Log.Scan(b.ctx, "moodle", after, broker.PageLimit{})
+		if err != nil {
+			b.t.Fatalf("scan after %d: %v", after, err)
+		}
+		out = append(out, p.Events...)
+		if !p.More {
+			return out
+		}
+		after = p.Through
+	}
+}
+
 // tail collects what Tail gives after a position up to the log's present one.
 func (b *bench) tail(after uint64) []broker.Event {
 	b.t.Helper()

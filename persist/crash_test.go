@@ -1,0 +1,5 @@
+package persist_test
+
+const crashDir = "BACKCHANNEL_CRASH_DIR"
+
+func crashChild(string) {}
