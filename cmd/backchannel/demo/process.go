@@ -64,6 +64,7 @@ func (b *brokerProcess) Kill() error {
 	pid := b.pid
 	if pid != 0 {
 		b.kills++
+		b.address, b.since = "", time.Now() // nobody need find out by trying
 	}
 	b.mu.Unlock()
 	if pid == 0 {

@@ -66,9 +66,9 @@ const client = new Client('/rt', join)
     text('reconnects', client.reconnects);
     text('transport', state === 'waiting' ? 'none' : 'fetch, streamed');
   })
-  .on('event', ({ type, data, time }) => {
+  .on('event', ({ type, data, time, late }) => {
     if (type === 'report') { showReport(data); return; }
-    strip.heard(time, type === 'say');
+    strip.heard(time, { tall: type === 'say', late });
     if (count.heard(data.n) && type === 'say') showSaying(data);
     showCount();
   });

@@ -22,7 +22,7 @@ export class Client {
   #base; #join; #handlers = new Map();
   #resume = ''; #key = ''; #grant = '';
   #retry = 1000; #heartbeat = 15; #stopped = false; #wake = () => {};
-  #ready; #setReady;
+  #ready; #setReady; #catching = true;
 
   /** base is where the broker is; join asks the LMS for {grant, cursor}, at first and when a grant is spent. */
   constructor(base, join) {
@@ -104,12 +104,15 @@ export class Client {
     const data = JSON.parse(text);
     if (event === 'hello') this.#hello(data);
     if (event === 'channels') this.#channels(data);
-    if (event === 'heartbeat') this.#emit('state', { state: 'live' });
+    if (event === 'heartbeat') {                // the first one says that nothing more is owed
+      this.#catching = false;
+      this.#emit('state', { state: 'live' });
+    }
     if (event === 'gap') this.#emit('missed', { channel: data.channel, why: 'gap' });
     if (!CONTROL.has(event)) {
       const at = id || data.at;
       if (!later(at, this.cursor)) { this.dropped++; return; }
-      this.#emit('event', { type: event, data: data.data, channel: data.channel, time: data.time, at });
+      this.#emit('event', { type: event, data: data.data, channel: data.channel, time: data.time, at, late: this.#catching });
     }
     if (id && later(id, this.cursor)) {
       this.cursor = id;
@@ -120,6 +123,7 @@ export class Client {
   #hello(data) {
     [this.#resume, this.#key, this.stream, this.#heartbeat] = [data.resume, data.key, data.stream, data.heartbeat];
     this.#setReady();
+    this.#catching = true;
     this.#emit('state', { state: 'catching up', time: data.time });
     this.#channels(data);
   }

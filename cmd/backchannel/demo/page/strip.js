@@ -1,7 +1,6 @@
 // Draws the last minute: a line for each event at the moment it was published, in one colour if it was heard live and
 // in another if it came by replay, and a shade where there was no connection. So a break is seen, and seen to fill.
 const SPAN = 60_000;   // ms
-const QUICK = 1500;    // ms: what comes this soon after it was published was heard live
 
 export class Strip {
   #canvas; #events = []; #breaks = []; #offset = 0; #begun = false; #colours;
@@ -17,10 +16,7 @@ export class Strip {
   /** The broker's clock, in s: events carry its time. */
   clock(time) { this.#offset = Date.now() - time * 1000; }
 
-  heard(time, tall) {
-    const at = time * 1000 + this.#offset;
-    this.#events.push({ at, tall, late: Date.now() - at > QUICK });
-  }
+  heard(time, { tall, late }) { this.#events.push({ at: time * 1000 + this.#offset, tall, late }); }
 
   connected(yes) {
     const last = this.#breaks.at(-1);
