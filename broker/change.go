@@ -188,7 +188,9 @@ func (s *shard) amend(st *stream, added []*entry, grants []*Grant, remove []stri
 	}
 	for _, c := range st.changes {
 		for _, e := range c.added {
-			taken[e.As] = e
+			if !names[e.As] {
+				taken[e.As] = e
+			}
 		}
 	}
 	c := &change{}
@@ -379,10 +381,10 @@ func (s *shard) channelsFrame(st *stream, c *change) (*Frame, error) {
 	if err != nil {
 		return nil, err
 	}
-	return controlFrame(s.hub.epoch, st.pos, FrameChannels, data, ""), nil
+	return controlFrame(&Cursor{s.hub.epoch, st.pos}, FrameChannels, data, ""), nil
 }
 
-func byeFrame(epoch Epoch, reason string, retry time.Duration) *Frame {
+func byeFrame(reason string, retry time.Duration) *Frame {
 	ms := int(retry / time.Millisecond)
 	data, _ := json.Marshal(struct { // a struct of a string and an int cannot fail
 		Reason string `json:"reason"`
@@ -392,5 +394,5 @@ func byeFrame(epoch Epoch, reason string, retry time.Duration) *Frame {
 	if ms > 0 {
 		prefix = retryField(ms)
 	}
-	return controlFrame(epoch, 0, FrameBye, data, prefix)
+	return controlFrame(nil, FrameBye, data, prefix)
 }

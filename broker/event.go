@@ -105,6 +105,9 @@ type Event struct {
 	Data    []byte
 	// Counted is false for an event with a TTL of its own.
 	Counted bool
+	// Expires is when an event with a TTL of its own is gone, in microseconds since 1970; 0 for any other. Tail sets
+	// it; in a Page it may be 0, since a page holds nothing that has expired.
+	Expires int64
 	// User and Client are set for peer events.
 	User, Client string
 	// Revocation is set on a record that is no event: it is heard by hubs, never by streams, and has no ChannelID.

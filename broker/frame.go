@@ -19,8 +19,9 @@ const (
 // Frame is one frame of a stream, encoded once as text/event-stream (WHATWG HTML, 9.2.5) and shared by all who get
 // it: it is immutable.
 type Frame struct {
-	// Seq is the position that the frame's id names, 0 for a frame without id.
-	Seq uint64
+	// Seq is the position that the frame's id names, if HasID. It may be 0: an empty log has a position too.
+	Seq   uint64
+	HasID bool
 	// Event is the frame's event type, "" for none.
 	Event string
 	// Data is the frame's JSON, on one line.
@@ -28,8 +29,8 @@ type Frame struct {
 
 	channel Channel // of an event; the zero value for control frames
 	payload []byte  // the event's own JSON, part of Data
-	counted bool
-	wire    []byte // the whole frame; Data is part of it
+	expires int64   // microseconds since 1970, 0 for never by itself
+	wire    []byte  // the whole frame; Data is part of it
 }
 
 // Wire is the frame as it goes over a stream. It must not be changed.
@@ -37,7 +38,7 @@ func (f *Frame) Wire() []byte { return f.wire }
 
 // eventFrame encodes e as every subscriber gets it.
 func eventFrame(epoch Epoch, e *Event) *Frame {
-	f := &Frame{Seq: e.Seq, Event: e.Type, channel: e.Channel, counted: e.Counted}
+	f := &Frame{Seq: e.Seq, HasID: true, Event: e.Type, channel: e.Channel, expires: e.Expires}
 	b := make([]byte, 0, 128+len(e.Type)+len(e.Channel.ID)+len(e.Data)+2*len(e.User)+len(e.Client))
 	b = appendID(b, epoch, e.Seq)
 	b = appendEventName(b, e.Type)
@@ -47,7 +48,7 @@ func eventFrame(epoch Epoch, e *Event) *Frame {
 
 // replayFrame encodes e as history at or before the cursor: without id, and with its position in the data.
 func replayFrame(epoch Epoch, e *Event) *Frame {
-	f := &Frame{Event: e.Type, channel: e.Channel, counted: e.Counted}
+	f := &Frame{Event: e.Type, channel: e.Channel, expires: e.Expires}
 	b := make([]byte, 0, 160+len(e.Type)+len(e.Channel.ID)+len(e.Data)+2*len(e.User)+len(e.Client))
 	b = appendEventName(b, e.Type)
 	at := append([]byte(`"replay":true,"at":"`), Cursor{epoch, e.Seq}.append(nil)...)
@@ -82,14 +83,15 @@ func (f *Frame) encode(b []byte, e *Event, extra []byte) {
 	f.Data, f.payload = f.wire[start:end:end], f.wire[from:to:to]
 }
 
-// controlFrame encodes a frame of the broker's own. seq 0 gives it no id; prefix stands before it (retry, padding)
+// controlFrame encodes a frame of the broker's own, without id if at is nil. prefix stands before it (retry, padding)
 // and must be whole lines.
-func controlFrame(epoch Epoch, seq uint64, event string, data []byte, prefix string) *Frame {
-	f := &Frame{Seq: seq, Event: event}
+func controlFrame(at *Cursor, event string, data []byte, prefix string) *Frame {
+	f := &Frame{Event: event}
 	b := make([]byte, 0, len(prefix)+64+len(data))
 	b = append(b, prefix...)
-	if seq != 0 {
-		b = appendID(b, epoch, seq)
+	if at != nil {
+		f.Seq, f.HasID = at.Seq, true
+		b = appendID(b, at.Epoch, at.Seq)
 	}
 	b = appendEventName(b, event)
 	b = append(b, "data: "...)

@@ -53,6 +53,8 @@ type Entry struct {
 	Rooms     bool // every room under Channel is granted too
 	Last      int
 	From      Start
+	// RoomFrom is the From of rooms that are named later: the grant's own, whatever From has become since.
+	RoomFrom Start
 }
 
 // Presence says what an entry does with members: "", "member", "watch" or "both".
@@ -223,10 +225,14 @@ func (c *EntryClaim) entry(from StartClaim) (Entry, error) {
 	if c.From != (StartClaim{}) {
 		from = c.From
 	}
-	return Entry{
+	e := Entry{
 		Channel: c.Channel, As: string(c.Channel), Component: c.Component, Ref: c.Ref, Filter: c.Filter,
 		Presence: c.Presence, Write: c.Write, Rooms: c.Rooms, Last: c.Last, From: Start(from),
-	}, nil
+	}
+	if e.Rooms {
+		e.RoomFrom = e.From
+	}
+	return e, nil
 }
 
 // CheckAs checks a page's name for an entry; the error has CodeBadRequest.
@@ -247,6 +253,7 @@ func (e Entry) Room(room string) (Entry, error) {
 		return Entry{}, err
 	}
 	e.Channel, e.As, e.Rooms = ch, string(ch), false
+	e.From, e.RoomFrom = e.RoomFrom, Start{}
 	return e, nil
 }
 

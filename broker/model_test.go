@@ -182,7 +182,7 @@ func (m *model) digest(c *client, all []frame) {
 	if c.entries == nil {
 		c.entries = map[string]*heard{}
 	}
-	lastID, fresh := uint64(0), c.cursor == ""
+	lastID, fresh := uint64(0), c.cursor == "" // the cursor that this connection was opened with
 	if !fresh {
 		cur, _ := broker.ParseCursor(c.cursor)
 		lastID = cur.Seq
@@ -200,7 +200,7 @@ func (m *model) digest(c *client, all []frame) {
 		switch f.event {
 		case "hello", "channels":
 			for _, e := range f.data["channels"].([]any) {
-				m.joined(c, e.(map[string]any), f.event == "hello", fresh)
+				m.joined(c, e.(map[string]any), f.event == "hello", fresh, lastID)
 			}
 		case "gap":
 			h := c.entries[f.data["channel"].(string)]
@@ -214,7 +214,7 @@ func (m *model) digest(c *client, all []frame) {
 	}
 }
 
-func (m *model) joined(c *client, e map[string]any, hello, fresh bool) {
+func (m *model) joined(c *client, e map[string]any, hello, fresh bool, cursor uint64) {
 	ch := e["channel"].(string)
 	head := mustSeq(e["head"])
 	h := c.entries[ch]
@@ -229,7 +229,8 @@ func (m *model) joined(c *client, e map[string]any, hello, fresh bool) {
 		return
 	}
 	if e["recovered"] != true && hello {
-		h.lost = append(h.lost, [2]uint64{h.reached, head})
+		// Judged from the cursor: a gap frame that came after it has moved nothing.
+		h.lost = append(h.lost, [2]uint64{min(h.reached, cursor), head})
 		h.reached = max(h.reached, head)
 	}
 	if !hello {

@@ -188,7 +188,7 @@ func (h *Hub) welcome(st *stream, req OpenRequest, pos Cursor, history []*Frame)
 		return nil, err
 	}
 	prefix := retryField(1000+rand.IntN(2000)) + "\n" + padding(req.Pad) //nolint:gosec // audited: jitter, no secret
-	hello := controlFrame(h.epoch, 0, FrameHello, data, prefix)
+	hello := controlFrame(nil, FrameHello, data, prefix)
 	return &Opening{
 		st: st, hub: h, first: append([]*Frame{hello}, history...), Cursor: Cursor{h.epoch, st.pos},
 		Resume: resume, Key: key, Stream: st.id,

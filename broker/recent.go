@@ -45,9 +45,10 @@ func (r *recent) add(frames []*Frame, head uint64) {
 	}
 }
 
-// after collects the frames in (after, upTo] that want accepts, at most maxBytes of them but at least one. ok is
+// after collects the frames in (after, upTo] that want accepts and that live at now (microseconds since 1970), at most
+// maxBytes of them but at least one. ok is
 // false if the ring does not reach back to after. through is the position up to which the answer is whole.
-func (r *recent) after(after, upTo uint64, maxBytes int, want func(*Frame) bool) (found []*Frame, through uint64, ok bool) {
+func (r *recent) after(after, upTo uint64, maxBytes int, now int64, want func(*Frame) bool) (found []*Frame, through uint64, ok bool) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	if after < r.from {
@@ -57,7 +58,7 @@ func (r *recent) after(after, upTo uint64, maxBytes int, want func(*Frame) bool)
 	i := sort.Search(len(r.frames), func(i int) bool { return r.frames[i].Seq > after })
 	for ; i < len(r.frames) && r.frames[i].Seq <= upTo; i++ {
 		f := r.frames[i]
-		if !want(f) {
+		if f.expires != 0 && f.expires <= now || !want(f) {
 			continue
 		}
 		if size > 0 && size+len(f.wire) > maxBytes {

@@ -139,19 +139,16 @@ func (r *replayers) read(ctx context.Context, job replay) replayed {
 		out.through = min(out.through, job.upTo)
 	}
 	var all []found
-	lost := make([]bool, len(pages))
 	for i := range pages {
-		var events []found
-		events, lost[i] = walk(&pages[i], &job.reads[i], i, out.through)
+		events, lost := walk(&pages[i], &job.reads[i], i, out.through)
+		if lost {
+			r.lose(&out, &job, i, pages[i].Through)
+			continue
+		}
 		all = append(all, events...)
 	}
 	sort.SliceStable(all, func(i, j int) bool { return all[i].event.Seq < all[j].event.Seq })
 	r.encode(&out, &job, all)
-	for i := range lost {
-		if lost[i] {
-			r.lose(&out, &job, i, pages[i].Through)
-		}
-	}
 	r.hub.stats.replayed.Add(int64(len(out.frames)))
 	return out
 }
@@ -164,7 +161,7 @@ func walk(p *Page, rd *read, entry int, through uint64) (events []found, lost bo
 		e := &p.Events[i]
 		if e.Counted {
 			if e.Prev > base {
-				return events, true
+				return nil, true
 			}
 			if e.Seq > through {
 				return events, false
@@ -201,8 +198,9 @@ func (r *replayers) encode(out *replayed, job *replay, all []found) {
 	}
 }
 
-// lose says that an entry's history has a hole. It goes on from where the log is now; a late entry has its
-// acknowledgement to say so, any other gets a gap.
+// lose says that an entry's history has a hole: it gets none of it and goes on from where the log is now. A late entry
+// has its acknowledgement to say so, any other gets a gap. Gaps stand before the page's events: as long as one is not
+// out, the stream's position has not moved, so what the ring holds cannot cover the hole up.
 func (r *replayers) lose(out *replayed, job *replay, entry int, through uint64) {
 	head := max(job.head, through)
 	if !job.late {
@@ -220,5 +218,5 @@ func gapFrame(epoch Epoch, rd read, head uint64) *Frame {
 		As      string    `json:"as"`
 		Head    Cursor    `json:"head"`
 	}{rd.channel.ID, rd.as, Cursor{epoch, head}})
-	return controlFrame(epoch, 0, FrameGap, data, "")
+	return controlFrame(nil, FrameGap, data, "")
 }

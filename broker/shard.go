@@ -311,7 +311,7 @@ func (s *shard) tick() {
 
 func (s *shard) heartbeat(now time.Time) *Frame {
 	data := append([]byte(`{"time":`), FormatTime(now)...)
-	return controlFrame(s.hub.epoch, s.pos, FrameHeartbeat, append(data, '}'), "")
+	return controlFrame(&Cursor{s.hub.epoch, s.pos}, FrameHeartbeat, append(data, '}'), "")
 }
 
 // due is when the wheel has to look at st again: its next heartbeat, or the first end of an entry.

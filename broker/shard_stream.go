@@ -180,7 +180,7 @@ func (s *shard) advance(st *stream) {
 		if want == nil {
 			want = st.matcher()
 		}
-		found, through, ok := s.hub.recent.after(st.pos, s.pos, pageBytes, want)
+		found, through, ok := s.hub.recent.after(st.pos, s.pos, pageBytes, s.hub.now().UnixMicro(), want)
 		if !ok {
 			s.read(st)
 			return
@@ -290,7 +290,7 @@ func (s *shard) dismiss(st *stream, reason string, retry time.Duration) {
 	if st.state == stateClosed || st.farewell != nil {
 		return
 	}
-	st.farewell = byeFrame(s.hub.epoch, reason, retry)
+	st.farewell = byeFrame(reason, retry)
 	if st.state == stateLive {
 		st.pos, st.state = s.pos, stateBehind
 	}

@@ -121,7 +121,7 @@ func pollFrames(frames []*broker.Frame, epoch broker.Epoch) []pollFrame {
 	out := make([]pollFrame, 0, len(frames))
 	for _, f := range frames {
 		p := pollFrame{Event: f.Event, Data: f.Data}
-		if f.Seq != 0 {
+		if f.HasID {
 			p.ID = &broker.Cursor{Epoch: epoch, Seq: f.Seq}
 		}
 		out = append(out, p)

@@ -51,6 +51,7 @@ type resumeEntry struct {
 	Rooms     bool               `json:"m,omitempty"`
 	Seq       uint64             `json:"n,omitempty"`
 	From      broker.StartClaim  `json:"t,omitzero"` // if it is not a position of the epoch
+	RoomFrom  broker.StartClaim  `json:"k,omitzero"`
 }
 
 // Mint signs what is left of a stream's grants with the first key of the site; it is a broker.Mint. The error is
@@ -88,7 +89,7 @@ func partOf(g *broker.Grant, epoch broker.Epoch) resumePart {
 		e := &g.Entries[i]
 		r := resumeEntry{
 			Channel: e.Channel, Component: e.Component, Ref: e.Ref, Filter: e.Filter,
-			Presence: e.Presence, Write: e.Write, Rooms: e.Rooms,
+			Presence: e.Presence, Write: e.Write, Rooms: e.Rooms, RoomFrom: broker.StartClaim(e.RoomFrom),
 		}
 		if e.As != string(e.Channel) {
 			r.As = e.As
@@ -227,6 +228,7 @@ func (t *resumeToken) grant(p *resumePart) *broker.Grant {
 		e := broker.Entry{
 			Channel: r.Channel, As: r.As, Component: r.Component, Ref: r.Ref, Filter: r.Filter,
 			Presence: r.Presence, Write: r.Write, Rooms: r.Rooms, From: broker.Start(r.From),
+			RoomFrom: broker.Start(r.RoomFrom),
 		}
 		if e.As == "" {
 			e.As = string(e.Channel)

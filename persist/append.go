@@ -94,6 +94,9 @@ func (g *group) appendOne(d *broker.Draft) (broker.Appended, error) {
 		},
 		expires: untilTime(g.now, shorter(d.TTL, g.c.state.age())),
 	}
+	if d.TTL > 0 {
+		r.event.Expires = r.expires
+	}
 	if err := g.push(&r, h); err != nil {
 		return broker.Appended{}, err
 	}

@@ -46,6 +46,9 @@ func (s *Store) appendOne(d *broker.Draft, now int64) broker.Appended {
 	}, now)
 	r.ordinal = ch.ordinal
 	r.expires = expiry(now, shorter(d.TTL, s.age))
+	if d.TTL > 0 {
+		r.event.Expires = r.expires
+	}
 	if r.event.Counted {
 		ch.counted = r.event.Seq
 	}
