@@ -162,8 +162,26 @@ type desk struct {
 	sites    *broker.Sites
 	now      time.Time
 	epoch    broker.Epoch // if not the store's
-	logged   strings.Builder
+	logged   lockedText
 	health   error
+}
+
+// lockedText is what was logged, also by the goroutines of a listener.
+type lockedText struct {
+	mu   sync.Mutex
+	text strings.Builder // guarded by mu
+}
+
+func (l *lockedText) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *lockedText) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
 }
 
 func newKey(t testing.TB, kid string, first byte) *broker.Key {

@@ -21,13 +21,6 @@ func (d *desk) publishN(t testing.TB, channel string, n int) {
 	}
 }
 
-type eventsPage struct {
-	Events    []struct{ ID, Channel, Type, Data string }
-	Next      string
-	More      bool
-	Recovered *bool
-}
-
 func (d *desk) events(t testing.TB, path string) (ids []string, next string, more bool) {
 	t.Helper()
 	var page struct {
@@ -98,8 +91,8 @@ func TestAPurgeIsToldInTheHistory(t *testing.T) {
 	d := newDesk(t)
 	d.publishN(t, "c1", 3)
 	recovered := func() bool {
-		var page eventsPage
-		d.ok(t, http.MethodGet, "/v1/channels/c1/events?after="+d.cursor(1), "").json(t, &struct{ Recovered **bool }{&page.Recovered})
+		var page struct{ Recovered *bool }
+		d.ok(t, http.MethodGet, "/v1/channels/c1/events?after="+d.cursor(1), "").json(t, &page)
 		return *page.Recovered
 	}
 	if !recovered() {
