@@ -168,6 +168,7 @@ type host struct {
 	key      hostKey
 	ring     [priorities]queue[*component]
 	inflight int
+	jobs     int // of inflight, those that are not calls
 	members  int // components that have this URL
 	active   bool
 }
@@ -183,8 +184,13 @@ func (h *host) share(c *component) int {
 	return max(1, c.limit-min(h.members-1, c.limit/2))
 }
 
-func (h *host) admits(c *component) bool {
-	return h.inflight < c.limit && c.inflight < h.share(c)
+// admits tells whether c may start an attempt. Jobs leave a quarter of the slots to calls: a call must not wait until
+// one of eight hanging jobs has timed out.
+func (h *host) admits(c *component, prio priority) bool {
+	if h.inflight >= c.limit || c.inflight >= h.share(c) {
+		return false
+	}
+	return prio == callsFirst || c.limit == 1 || h.jobs < c.limit-max(1, c.limit/4)
 }
 
 // queue is a FIFO that reuses its array.

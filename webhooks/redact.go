@@ -165,9 +165,10 @@ func (s *jsonScanner) skipValue(i int) int {
 	return i
 }
 
+// unquote gives what a JSON string says; of one that is broken, its characters.
 func unquote(token []byte) string {
 	if bytes.IndexByte(token, '\\') < 0 {
-		return string(token)
+		return string(bytes.Trim(token, `"`))
 	}
 	var s string
 	if json.Unmarshal(token, &s) != nil {

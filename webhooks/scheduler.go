@@ -156,7 +156,7 @@ func (s *scheduler) ready(l *lane) {
 // component nor its URL has anything ready of its priority or above.
 func (s *scheduler) startAtOnce(it *item, order string) bool {
 	c := it.comp
-	if s.stopping || s.finishing >= maxFinishing || s.lanes[laneKey{c, it.kind, order}] != nil || !c.host.admits(c) {
+	if s.stopping || s.finishing >= maxFinishing || s.lanes[laneKey{c, it.kind, order}] != nil || !c.host.admits(c, it.priority()) {
 		return false
 	}
 	for prio := callsFirst; prio <= it.priority(); prio++ {
@@ -174,6 +174,9 @@ func (s *scheduler) take(it *item) {
 	it.state = itemFlight
 	it.host = it.comp.host
 	it.host.inflight++
+	if it.priority() == jobsSecond {
+		it.host.jobs++
+	}
 	it.comp.inflight++
 }
 
@@ -199,7 +202,7 @@ func (s *scheduler) pick(h *host) *item {
 				continue // it has moved to another URL
 			}
 			c.listed[prio] = false
-			if !h.admits(c) {
+			if !h.admits(c, prio) {
 				c.listed[prio] = true
 				ring.push(c)
 				continue
@@ -238,6 +241,9 @@ func (s *scheduler) freeSlot(it *item) {
 	}
 	it.host = nil
 	h.inflight--
+	if it.priority() == jobsSecond {
+		h.jobs--
+	}
 	it.comp.inflight--
 	s.activate(h)
 	s.activate(it.comp.host)
