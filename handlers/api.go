@@ -57,6 +57,7 @@ func (s *Server) api() http.Handler {
 		return answer{}, broker.Errorf(codeMethod, "%s is not possible here; want %s", clip(r.Method), r.w.Header().Get("Allow"))
 	}))
 	g.GET("/healthz", gin.WrapF(s.alive))
+	g.HEAD("/healthz", gin.WrapF(s.alive))
 	s.pageRoutes(g.Group("/v1"))
 	s.serverRoutes(g.Group("/v1"))
 	return g

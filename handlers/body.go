@@ -7,8 +7,10 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"os"
 	"strconv"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"backchannel/broker"
@@ -19,6 +21,8 @@ const (
 	maxPageBody = 2 << 20
 	// maxServerBody bounds what a server sends: a batch of events.
 	maxServerBody = 1 << 20
+	// bodyTimeout is how long a body may take to arrive, so that nobody holds a goroutine with a byte a minute.
+	bodyTimeout = 30 * time.Second
 )
 
 // strictness says what becomes of members that nobody knows.
@@ -41,9 +45,16 @@ func readBody(w http.ResponseWriter, r *http.Request, limit int64, how strictnes
 	if r.ContentLength > limit {
 		return bodyTooLarge(limit)
 	}
+	control := http.NewResponseController(w)
+	// A writer without deadlines is one of a test. It must be gone again before a stream begins on this connection.
+	_ = control.SetReadDeadline(time.Now().Add(bodyTimeout))
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
+	_ = control.SetReadDeadline(time.Time{})
 	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
 		return bodyTooLarge(limit)
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return broker.Errorf(broker.CodeBadRequest, "the body did not arrive within %s", bodyTimeout)
 	}
 	if err != nil {
 		return broker.Errorf(broker.CodeBadRequest, "the body ended before its time")

@@ -43,7 +43,7 @@ func (s *Server) publish(ctx context.Context, r *request) (answer, error) {
 	if body.Events == nil {
 		return s.publishOne(ctx, r.site, &body.publication)
 	}
-	if !body.publication.empty() {
+	if !body.empty() {
 		return answer{}, broker.Errorf(broker.CodeBadRequest, "events: the events stand in the list; nothing may stand beside it")
 	}
 	if n := len(*body.Events); n > maxBatch {
@@ -171,8 +171,11 @@ func hashed(text json.RawMessage, site *broker.Site) (broker.ChannelID, error) {
 		from *string
 		to   *string
 	}{
-		{"context", props.Context, &p.Context}, {"component", props.Component, &p.Component}, {"area", props.Area, &p.Area},
-		{"item", props.Item, &p.Item}, {"details", props.Details, &p.Details},
+		{"context", props.Context, &p.Context},
+		{"component", props.Component, &p.Component},
+		{"area", props.Area, &p.Area},
+		{"item", props.Item, &p.Item},
+		{"details", props.Details, &p.Details},
 	} {
 		// A left-out one is "" to many, and something else to the next: it would be another channel, silently.
 		if m.from == nil {

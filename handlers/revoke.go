@@ -36,8 +36,10 @@ func (s *Server) revoke(ctx context.Context, r *request) (answer, error) {
 		kind  broker.RevocationKind
 		value *string
 	}{
-		{broker.RevokeJTI, body.JTI}, {broker.RevokeSession, body.Session},
-		{broker.RevokeUser, body.User}, {broker.RevokeChannel, body.Channel},
+		{broker.RevokeJTI, body.JTI},
+		{broker.RevokeSession, body.Session},
+		{broker.RevokeUser, body.User},
+		{broker.RevokeChannel, body.Channel},
 	} {
 		if n.value != nil {
 			named++

@@ -5,8 +5,10 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"backchannel/broker"
 	"backchannel/webhooks"
@@ -130,6 +132,38 @@ func TestABodyThatSaysItIsTooLargeIsNotRead(t *testing.T) {
 	r := httptest.NewRequest(http.MethodPost, "/v1/publish", unread{t})
 	r.ContentLength = maxServerBody + 1
 	exchange(d.Public(), r, "Authorization", "Bearer "+d.key("moodle", 0).Bearer("moodle")).want(t, 413, broker.CodeTooLarge)
+}
+
+// deadlines is a writer that keeps the read deadlines it was given.
+type deadlines struct {
+	*httptest.ResponseRecorder
+	set []time.Time
+}
+
+func (d *deadlines) SetReadDeadline(t time.Time) error {
+	d.set = append(d.set, t)
+	return nil
+}
+
+// late is a body that does not come in time.
+type late struct{}
+
+func (late) Read([]byte) (int, error) { return 0, os.ErrDeadlineExceeded }
+
+func TestABodyHasATimeToArriveAndTheConnectionIsFreeOfItAfterwards(t *testing.T) {
+	d := newDesk(t)
+	for _, path := range []string{"/v1/publish", "/v1/stream", "/v1/messages"} {
+		r := httptest.NewRequest(http.MethodPost, path, late{})
+		r.Header.Set("Authorization", "Bearer "+d.key("moodle", 0).Bearer("moodle"))
+		w := &deadlines{ResponseRecorder: httptest.NewRecorder()}
+		d.Public().ServeHTTP(w, r)
+		if w.Code != 400 || !strings.Contains(w.Body.String(), "30s") {
+			t.Errorf("%s: %d %s", path, w.Code, w.Body)
+		}
+		if len(w.set) != 2 || w.set[0].IsZero() || !w.set[1].IsZero() {
+			t.Errorf("%s set the deadlines %v", path, w.set)
+		}
+	}
 }
 
 func TestAPageMaySendMembersThatTheBrokerDoesNotKnowAndAServerMayNot(t *testing.T) {
