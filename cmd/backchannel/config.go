@@ -17,6 +17,9 @@ type Config struct {
 	Listen string `toml:"listen" env:"LISTEN"`
 	// Admin is the admin listener, as Listen.
 	Admin string `toml:"admin" env:"ADMIN"`
+	// AdminHosts are names other than localhost and addresses under which browsers may ask the admin listener: those
+	// of a proxy before it.
+	AdminHosts []string `toml:"admin_hosts" env:"ADMIN_HOSTS"`
 	// PublicURL is where browsers reach the public listener, "" for the listener's own address.
 	PublicURL string `toml:"public_url" env:"PUBLIC_URL"`
 	// TLSListen is a second public listener that speaks TLS and HTTP/2, "" for none. It needs TLSCert and TLSKey.

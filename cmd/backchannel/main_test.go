@@ -3,14 +3,34 @@ package main
 import (
 	"bytes"
 	"context"
+	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/rogpeppe/go-internal/testscript"
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// TestMain lets scripts run this binary as backchannel, and looks for goroutines left after all tests.
+func TestMain(m *testing.M) {
+	testscript.Main(leakChecked{m}, map[string]func(){"backchannel": main})
+}
+
+type leakChecked struct{ m *testing.M }
+
+// Run implements testscript.TestingM.
+func (l leakChecked) Run() int {
+	code := l.m.Run()
+	if code == 0 {
+		if err := goleak.Find(); err != nil {
+			fmt.Fprintln(os.Stderr, "goroutines left after all tests:", err)
+			return 1
+		}
+	}
+	return code
+}
 
 // result is what a command line did.
 type result struct {

@@ -79,7 +79,7 @@ func (u *ui) commands() []*cobra.Command {
 	return []*cobra.Command{
 		serveCommand(u), checkCommand(u), siteCommand(u),
 		grantCommand(u), publishCommand(u), tailCommand(u), sendCommand(u), revokeCommand(u),
-		streamsCommand(u), deliveriesCommand(u), versionCommand(u),
+		streamsCommand(u), deliveriesCommand(u), demoCommand(u), versionCommand(u),
 	}
 }
 

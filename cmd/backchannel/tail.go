@@ -56,7 +56,12 @@ func tailCommand(u *ui) *cobra.Command {
 				defer cancel()
 			}
 			err = f.run(ctx, u, c, args)
-			if errors.Is(err, errEnough) || err != nil && ctx.Err() != nil {
+			switch {
+			case errors.Is(err, errEnough):
+				return nil
+			case f.count > 0 && errors.Is(ctx.Err(), context.DeadlineExceeded):
+				return fmt.Errorf("not %d events within %s", f.count, f.life)
+			case ctx.Err() != nil:
 				return nil // stopped by whoever started it
 			}
 			return err
