@@ -282,3 +282,14 @@ func TestMintForASiteThatIsGoneIsRefused(t *testing.T) {
 	_, _, err := d.Mint("gone", broker.NewStreamID(), d.grants())
 	wantCode(t, err, broker.CodeUnavailable)
 }
+
+func TestAKeyWithTheLongestSealKeepsIt(t *testing.T) {
+	d := newTokenDesk(t)
+	g := d.grants()[0]
+	g.Seal = strings.Repeat("x", 512)
+	_, _, key := d.mint(t, []*broker.Grant{g, d.grants()[1]})
+	got, err := d.authenticate(presented{Key: key}, "")
+	if err != nil || got.Grants[0].Seal != g.Seal || len(key) > maxKeyBytes {
+		t.Fatalf("a key of %d bytes, %v", len(key), err)
+	}
+}
