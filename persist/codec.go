@@ -159,6 +159,9 @@ func decodeEvent(seq uint64, b []byte) (logRecord, error) {
 		e.User = d.string()
 		e.Client = d.string()
 		e.Data = d.raw()
+		if !e.Counted && r.expires != never {
+			e.Expires = r.expires
+		}
 	}
 	return r, d.err("log record")
 }

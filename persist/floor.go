@@ -38,7 +38,7 @@ func ageFloor(all []regime, now int64) int64 {
 		if r.age <= 0 {
 			continue
 		}
-		if gone := min(r.until, now-r.age.Microseconds()); gone > r.since || gone == r.since && gone == now-r.age.Microseconds() {
+		if gone := min(r.until, now-r.age.Microseconds()); gone >= r.since {
 			floor = max(floor, gone)
 		}
 	}

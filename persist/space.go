@@ -135,12 +135,16 @@ func (sp *space) makeWay() {
 	}
 }
 
-// roomToClose tells whether a memtable can be flushed, giving up the ballast for it.
-func (sp *space) roomToClose() bool {
-	if sp.refresh() < tableBytes && sp.ballast.exists() {
+// roomToClose tells whether what was written since the start can be flushed, giving up the ballast for it.
+func (sp *space) roomToClose(written int64) bool {
+	if written == 0 {
+		return true
+	}
+	need := min(2*written+1<<20, tableBytes)
+	if sp.refresh() < need && sp.ballast.exists() {
 		sp.drop(context.Background())
 	}
-	return sp.refresh() >= tableBytes
+	return sp.refresh() >= need
 }
 
 func (sp *space) drop(ctx context.Context) {

@@ -137,23 +137,42 @@ func (s *Store) begin() error {
 	if st.store.schema > schema {
 		return fmt.Errorf("it was written by a later version (schema %d, this one knows %d); run that version or restore a backup", st.store.schema, schema)
 	}
-	now := s.clock(st.last.time)
-	if st.store.schema == 0 {
-		st.store = storeRecord{schema: schema, epoch: broker.NewEpoch(), created: now}
-	}
-	if age := max(s.limits().Age, 0); len(st.ages) == 0 || st.age() != age {
-		st.ages = changeAge(st.ages, now, age)
-	}
-	err = s.db.Update(func(txn *badger.Txn) error {
-		return errors.Join(
-			txn.Set(keyMeta(metaStore), encodeStore(st.store)),
-			txn.Set(keyMeta(metaAges), encodeAges(st.ages)))
-	})
-	if err != nil {
-		return fmt.Errorf("write the store's record: %w; see that the disk is not full", err)
+	if err := s.prepare(st); err != nil {
+		return fmt.Errorf("%w; see that the disk is not full", err)
 	}
 	s.ring = newRing(st.last.seq)
 	s.publishView(st)
+	return nil
+}
+
+// prepare writes what a new store, or a changed age, needs; usually that is nothing.
+func (s *Store) prepare(st *state) error {
+	now := s.clock(st.last.time)
+	made := st.store.schema == 0
+	if made {
+		st.store = storeRecord{schema: schema, epoch: broker.NewEpoch(), created: now}
+	}
+	age := max(s.limits().Age, 0)
+	aged := len(st.ages) == 0 || st.age() != age
+	if !made && !aged {
+		return nil
+	}
+	if aged {
+		st.ages = changeAge(st.ages, now, age)
+	}
+	records := map[string][]byte{metaStore: encodeStore(st.store), metaAges: encodeAges(st.ages)}
+	err := s.db.Update(func(txn *badger.Txn) error {
+		for name, rec := range records {
+			if err := txn.Set(keyMeta(name), rec); err != nil {
+				return err
+			}
+			s.stats.bytes.Add(int64(len(rec)))
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("write the store's record: %w", err)
+	}
 	return nil
 }
 
@@ -182,7 +201,7 @@ func (s *Store) Close() error {
 	for range maxReaders { // until the last snapshot is gone
 		s.readers <- struct{}{}
 	}
-	if !s.space.roomToClose() {
+	if !s.space.roomToClose(s.stats.bytes.Load()) {
 		return fmt.Errorf("close store %q: only %d bytes are free, too few to tidy up; nothing is lost, but free some space before the next start",
 			s.dir, s.space.free.Load())
 	}

@@ -250,7 +250,9 @@ func (s *Store) oldest(want func(*delivery) bool) *delivery {
 	return found
 }
 
-func active(st webhooks.State) bool { return st == webhooks.StateWaiting || st == webhooks.StateSending }
+func active(st webhooks.State) bool {
+	return st == webhooks.StateWaiting || st == webhooks.StateSending
+}
 
 // body is what can go of a done delivery while its outcome stays.
 func body(d *webhooks.Delivery) int64 {

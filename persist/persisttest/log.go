@@ -111,6 +111,9 @@ func testContent(t *testing.T, open Open) {
 				e.Client != d.Client || e.Counted != (d.TTL == 0) || e.Revocation != nil {
 				t.Errorf("%s: event %d came back as %.200v", from.name, i, e)
 			}
+			if ends := b.clock.Now().Add(d.TTL).UnixMicro(); from.name == "tail" && e.Expires != ends*min(int64(d.TTL), 1) {
+				t.Errorf("tail: event %d expires at %d, its ttl is %s", i, e.Expires, d.TTL)
+			}
 		}
 	}
 }

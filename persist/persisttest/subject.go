@@ -75,7 +75,9 @@ func start(t testing.TB, open Open, s Settings) *bench {
 	return b
 }
 
-func channel(id string) broker.Channel { return broker.Channel{Site: "moodle", ID: broker.ChannelID(id)} }
+func channel(id string) broker.Channel {
+	return broker.Channel{Site: "moodle", ID: broker.ChannelID(id)}
+}
 
 func draft(id, data string) broker.Draft {
 	return broker.Draft{Channel: channel(id), Data: []byte(data)}
