@@ -3,6 +3,8 @@ package broker_test
 import (
 	"context"
 	"fmt"
+	"log/slog"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -10,6 +12,7 @@ import (
 	"pgregory.net/rapid"
 
 	"backchannel/broker"
+	"backchannel/persist"
 	"backchannel/persist/memory"
 )
 
@@ -49,15 +52,73 @@ type heard struct {
 
 func TestReplayJoinsLiveWithoutGapRepeatOrInversion(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
-		perChan := rapid.SampledFrom([]int{0, 3, 20}).Draw(rt, "perChannel")
-		ring := rapid.SampledFrom([]int{1, 10_000, 1 << 20}).Draw(rt, "ring")
-		pad := strings.Repeat("x", rapid.SampledFrom([]int{0, 3000}).Draw(rt, "pad"))
-		log := memory.New(time.Now, memory.WithRetention(0, perChan, 0))
-		b := startHub(t, log, func(c *broker.HubConfig) { c.RecentBytes = ring })
-		defer b.stop()
-		m := &model{t: rt, b: b, published: map[string][]uint64{}, removed: map[string]uint64{}, perChan: perChan, pad: pad, all: map[string][]uint64{}}
-		m.run(func() { m.b.stop(); m.b = startHub(t, log, func(c *broker.HubConfig) { c.RecentBytes = ring }) })
+		modelCheck(t, rt, func(perChan int) (broker.Log, func() broker.Log, func()) {
+			log := memory.New(time.Now, memory.WithRetention(0, perChan, 0))
+			return log, func() broker.Log { return log }, func() {}
+		})
+	})
+}
+
+func TestReplayJoinsLiveOnDiskOverRestarts(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		modelCheck(t, rt, func(perChan int) (broker.Log, func() broker.Log, func()) {
+			dir, err := os.MkdirTemp("", "model")
+			if err != nil {
+				t.Fatal(err)
+			}
+			s := openDisk(t, dir, perChan)
+			return s, func() broker.Log {
+					s.stop()
+					s = openDisk(t, dir, perChan)
+					return s
+				}, func() {
+					s.stop()
+					_ = os.RemoveAll(dir)
+				}
+		})
+	})
+}
+
+// disk is a store on disk that runs.
+type disk struct {
+	*persist.Store
+	stop func()
+}
+
+func openDisk(t *testing.T, dir string, perChan int) *disk {
+	t.Helper()
+	if perChan == 0 {
+		perChan = 10_000
+	}
+	s, err := persist.Open(persist.Options{Dir: dir, Ballast: 1, Retention: persist.Retention{Age: time.Hour, PerChannel: perChan}, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }()
+	return &disk{Store: s, stop: func() {
+		cancel()
+		<-done
+		if err := s.Close(); err != nil {
+			t.Errorf("close: %v", err)
+		}
+	}}
+}
+
+func modelCheck(t *testing.T, rt *rapid.T, open func(perChan int) (log broker.Log, reopen func() broker.Log, end func())) {
+	perChan := rapid.SampledFrom([]int{0, 3, 20}).Draw(rt, "perChannel")
+	ring := rapid.SampledFrom([]int{1, 10_000, 1 << 20}).Draw(rt, "ring")
+	pad := strings.Repeat("x", rapid.SampledFrom([]int{0, 3000}).Draw(rt, "pad"))
+	small := func(c *broker.HubConfig) { c.RecentBytes = ring }
+	log, reopen, end := open(perChan)
+	defer end()
+	b := startHub(t, log, small)
+	m := &model{t: rt, b: b, published: map[string][]uint64{}, removed: map[string]uint64{}, perChan: perChan, pad: pad, all: map[string][]uint64{}}
+	defer func() { m.b.stop() }()
+	m.run(func() {
 		m.b.stop()
+		m.b = startHub(t, reopen(), small)
 	})
 }
 
