@@ -77,10 +77,11 @@ const defaultRetry = time.Second
 
 // problemOf makes the answer to err. Text that is not a broker.Error stays here: it is for the log alone.
 func problemOf(err error) problem {
-	code := broker.CodeOf(err)
-	if errors.Is(err, context.DeadlineExceeded) {
-		code = broker.CodeUnavailable
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		// The client has gone, which then does not matter, or the broker is being stopped.
+		err = broker.Errorf(broker.CodeUnavailable, "the request was cut short, and may have taken effect; repeat it under the same id")
 	}
+	code := broker.CodeOf(err)
 	status, title := outcomeOf(code)
 	p := problem{Type: "urn:backchannel:" + string(code), Title: title, Status: status, Detail: title, Code: code}
 	if e, ok := errors.AsType[*broker.Error](err); ok && code != broker.CodeInternal {
@@ -93,11 +94,8 @@ func problemOf(err error) problem {
 }
 
 // fail answers with err as problem JSON. What is not a refusal but a fault is logged under an id, and the answer has
-// the id only. A request whose client has gone is not answered.
+// the id only.
 func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
-	if r.Context().Err() != nil && errors.Is(err, context.Canceled) {
-		return
-	}
 	p := problemOf(err)
 	if p.Code == broker.CodeInternal {
 		id := rand.Text()

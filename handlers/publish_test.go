@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
@@ -185,6 +186,15 @@ func TestWhatTheStoreRefusesIsAnsweredWithoutItsText(t *testing.T) {
 	if strings.Contains(r.body, "pread") || !strings.Contains(d.logged.String(), "pread") {
 		t.Errorf("a fault belongs into the log and not into the answer: %s", r.body)
 	}
+}
+
+func TestARequestThatIsCutShortIsNeverAnsweredWithSuccess(t *testing.T) {
+	d := newDesk(t)
+	d.log.err = fmt.Errorf("append: %w", context.Canceled)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	r := httptest.NewRequest(http.MethodPost, "/v1/publish", strings.NewReader(`{"channel":"c1","data":1}`)).WithContext(ctx)
+	exchange(d.Public(), r, "Authorization", "Bearer "+d.key("moodle", 0).Bearer("moodle")).want(t, 503, broker.CodeUnavailable)
 }
 
 // FuzzPublish looks for bodies that panic, or that are refused and stored nevertheless.
