@@ -72,6 +72,7 @@ func startScriptBroker(ts *testscript.TestScript, neg bool, args []string) {
 		_ = b.cmd.Wait()
 	}()
 	line := b.await(ts, `"msg":"listening"|^backchannel: `)
+	b.heard = 0 // standard output may have been read before the log
 	if failed := strings.HasPrefix(line, "backchannel: "); failed != neg {
 		ts.Fatalf("serve: %s", strings.Join(b.log(), "\n"))
 	}
