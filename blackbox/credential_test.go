@@ -106,7 +106,7 @@ func TestGrantsJustInsideTheLimitsAreGood(t *testing.T) {
 	}
 	h := c.s.hash("a")
 	for name, g := range map[string]string{
-		"expired within the leeway": c.s.grant([]entry{{"h": h}}, func(g claims) { g["exp"] = at(-50 * time.Second) }),
+		"expired within the leeway": c.s.grant([]entry{{"h": h}}, func(g claims) { g["iat"], g["exp"] = at(-time.Hour), at(-50*time.Second) }),
 		"iat within the leeway":     c.s.grant([]entry{{"h": h}}, func(g claims) { g["iat"] = at(50 * time.Second) }),
 		"until after 7 days":        c.s.grant([]entry{{"h": h}}, func(g claims) { g["until"] = g["iat"].(float64) + 7*86400 }),
 		"200 channels":              c.s.hears(many...),

@@ -44,7 +44,8 @@ func (n *notebook) all() []int {
 
 // ordinary is a query for clients that come back with the URL they were given: its grant is good until its end.
 func ordinary(s *site, channel string) url.Values {
-	return url.Values{"grant": {s.grant([]entry{{"h": channel}}, func(c claims) { c["exp"] = c["until"] })}}
+	from := unix(time.Now()) // as an LMS takes it before it renders: what is published while the client connects counts
+	return url.Values{"grant": {s.grant([]entry{{"h": channel, "from": from}}, func(c claims) { c["exp"] = c["until"] })}}
 }
 
 // interop publishes through three cuts and wants every number once and in order.

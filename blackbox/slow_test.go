@@ -63,7 +63,7 @@ func slowStream(t *testing.T, c *client, grant string) (net.Conn, *bufio.Reader)
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })                              //nolint:errcheck // the test is over
-	if err := conn.(*net.TCPConn).SetReadBuffer(4096); err != nil { //nolint:forcetypeassert // it is TCP
+	if err := conn.(*net.TCPConn).SetReadBuffer(64 << 10); err != nil { //nolint:forcetypeassert // it is TCP
 		t.Fatal(err)
 	}
 	body := string(mustJSON(map[string]any{"grants": []string{grant}}))
