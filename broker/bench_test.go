@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"runtime"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -33,7 +34,7 @@ func BenchmarkFanOut(b *testing.B) {
 				}()
 			}
 			for h.hub.Stats().Frames < int64(2*n) {
-				time.Sleep(time.Millisecond)
+				runtime.Gosched()
 			}
 			d := draft("a", fmt.Sprintf("%q", make([]byte, 40)))
 			b.ReportAllocs()
@@ -43,7 +44,7 @@ func BenchmarkFanOut(b *testing.B) {
 				h.publish(d)
 			}
 			for h.hub.Stats().Frames-start.Frames < int64(b.N)*int64(n) {
-				time.Sleep(100 * time.Microsecond)
+				runtime.Gosched()
 			}
 			b.StopTimer()
 			b.ReportMetric(float64(b.N)*float64(n)/b.Elapsed().Seconds(), "deliveries/s")
@@ -74,7 +75,7 @@ func BenchmarkReplay(b *testing.B) {
 		base := h.hub.Stats().Replayed
 		go func() {
 			for h.hub.Stats().Replayed-base < events-1 {
-				time.Sleep(100 * time.Microsecond)
+				runtime.Gosched()
 			}
 			cancel()
 		}()

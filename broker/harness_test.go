@@ -184,12 +184,6 @@ func (r *reader) snapshot() []frame {
 	return append([]frame(nil), r.frames...)
 }
 
-func (r *reader) lastID() string {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.cursor
-}
-
 // await waits until ok accepts the frames so far.
 func (r *reader) await(t testing.TB, what string, ok func([]frame) bool) []frame {
 	t.Helper()
@@ -229,6 +223,7 @@ type conn struct {
 	*reader
 	opening *broker.Opening
 	cancel  context.CancelFunc
+	t       testing.TB
 	done    chan error
 }
 
@@ -241,7 +236,7 @@ func (b *bench) open(req broker.OpenRequest) *conn {
 		b.t.Fatalf("open: %v", err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	c := &conn{reader: newReader(), opening: o, cancel: cancel, done: make(chan error, 1)}
+	c := &conn{reader: newReader(), t: b.t, opening: o, cancel: cancel, done: make(chan error, 1)}
 	sink := broker.NewBuffered()
 	o.Attach(sink, nil, false)
 	go func() {
@@ -256,7 +251,9 @@ func (c *conn) close() {
 	c.cancel()
 	c.leave()
 	if c.done != nil {
-		<-c.done
+		if err := <-c.done; err != nil && !errors.Is(err, context.Canceled) && !errors.Is(err, io.ErrClosedPipe) {
+			c.t.Errorf("stream: %v", err)
+		}
 		c.done = nil
 	}
 }

@@ -2,6 +2,7 @@ package broker_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -99,7 +100,9 @@ func openDisk(t *testing.T, dir string, perChan int) *disk {
 	go func() { done <- s.Run(ctx) }()
 	return &disk{Store: s, stop: func() {
 		cancel()
-		<-done
+		if err := <-done; err != nil && !errors.Is(err, context.Canceled) {
+			t.Errorf("store: %v", err)
+		}
 		if err := s.Close(); err != nil {
 			t.Errorf("close: %v", err)
 		}
