@@ -80,7 +80,7 @@ func raiseFileLimit(ctx context.Context, logger *slog.Logger, c *Config) {
 	for _, s := range c.sites {
 		most = max(most, s.Limits.Streams)
 	}
-	if l.Cur < uint64(most)+spareFiles { //nolint:gosec // most is positive
+	if l.Cur < uint64(most)+spareFiles {
 		logger.LogAttrs(ctx, slog.LevelWarn, "open files are limited below the sites' limit of streams; set LimitNOFILE= in the service unit, or ulimit -n",
 			slog.Uint64("files", l.Cur), slog.Int("streams", most))
 	}

@@ -42,10 +42,18 @@ type scriptBroker struct {
 	more  chan struct{} // guarded by mu; closed and replaced with each line
 }
 
+func brokerOf(ts *testscript.TestScript) *scriptBroker {
+	b, ok := ts.Value(brokerKey{}).(*scriptBroker)
+	if !ok {
+		ts.Fatalf("BUG: Setup made no broker")
+	}
+	return b
+}
+
 // startScriptBroker is `broker [ARGS...]`: serve with these arguments, ready when it returns. It sets PUBLIC and ADMIN
 // and, if standard output tells a DSN, MADE_DSN.
 func startScriptBroker(ts *testscript.TestScript, neg bool, args []string) {
-	b := ts.Value(brokerKey{}).(*scriptBroker) //nolint:errcheck,forcetypeassert // set by Setup
+	b := brokerOf(ts)
 	b.mu.Lock()
 	b.lines, b.heard, b.more, b.exited = nil, 0, make(chan struct{}), make(chan struct{})
 	b.mu.Unlock()
@@ -139,13 +147,13 @@ func waitForLog(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: logged REGEXP")
 	}
-	b := ts.Value(brokerKey{}).(*scriptBroker) //nolint:errcheck,forcetypeassert // set by Setup
+	b := brokerOf(ts)
 	ts.Logf("%s", b.await(ts, args[0]))
 }
 
 // signalBroker is `signal TERM|HUP|KILL`: after TERM and KILL it waits for the end, and TERM has to end with code 0.
 func signalBroker(ts *testscript.TestScript, _ bool, args []string) {
-	b := ts.Value(brokerKey{}).(*scriptBroker) //nolint:errcheck,forcetypeassert // set by Setup
+	b := brokerOf(ts)
 	sig := map[string]syscall.Signal{"TERM": syscall.SIGTERM, "HUP": syscall.SIGHUP, "KILL": syscall.SIGKILL}[args[0]]
 	ts.Check(b.cmd.Process.Signal(sig))
 	if sig == syscall.SIGHUP {
