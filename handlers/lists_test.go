@@ -75,6 +75,7 @@ func TestHistoryOfAnotherSiteIsNotSeen(t *testing.T) {
 
 func TestHistoryAfterACursorOfAnotherStoreIsRefused(t *testing.T) {
 	d := newDesk(t)
+	d.publishN(t, "c1", 1)
 	for _, after := range []string{"aaaaaaaa-1", d.currentEpochCursor(99), "nonsense", "1"} {
 		d.server(http.MethodGet, "/v1/events?after="+after, "").want(t, 400, broker.CodeBadRequest)
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -227,19 +228,25 @@ func TestAKeyStaysWithinAKibibyteAndKeepsTheRightToSend(t *testing.T) {
 		})
 	}
 	grants[7].Send = append(grants[7].Send, "mod_rplace")
-	_, _, key := d.mint(t, grants)
-	got, err := d.authenticate(presented{Key: key}, "")
-	if err != nil || len(key) > maxKeyBytes {
-		t.Fatalf("%d bytes, %v", len(key), err)
-	}
-	rights := map[broker.ComponentID]time.Time{}
-	for _, g := range got.Grants {
-		for _, c := range g.Send {
-			rights[c] = g.Until
+	last, rplace := grants[39].Until, grants[7].Until
+	for range 2 {
+		_, _, key := d.mint(t, grants)
+		got, err := d.authenticate(presented{Key: key}, "")
+		if err != nil || len(key) > maxKeyBytes {
+			t.Fatalf("%d bytes, %v", len(key), err)
 		}
-	}
-	if !rights["mod_kahoodle"].Equal(grants[39].Until) || !rights["mod_rplace"].Equal(grants[7].Until) {
-		t.Fatalf("rights got lost: %v", rights)
+		rights := map[broker.ComponentID]time.Time{}
+		for _, g := range got.Grants {
+			for _, c := range g.Send {
+				if g.Until.After(rights[c]) {
+					rights[c] = g.Until
+				}
+			}
+		}
+		if !rights["mod_kahoodle"].Equal(last) || !rights["mod_rplace"].Equal(rplace) {
+			t.Fatalf("rights got lost: %v", rights)
+		}
+		slices.Reverse(grants)
 	}
 }
 
