@@ -100,9 +100,9 @@ func behind(t *testing.T, dir, address, front string, proxy func()) {
 		return strings.TrimSpace(string(out))
 	}
 	command("site", "add", "school", "--origin", "http://"+front)
+	proxy() // before the broker, so that it ends after it: Apache waits ten seconds for open streams when it stops
 	background(t, dir, env, filepath.Join(dir, "backchannel"), "serve")
 	awaitListener(t, address)
-	proxy()
 	awaitListener(t, front)
 
 	grant := command("grant", "--user", "5", "--channel", "lobby")
