@@ -79,16 +79,22 @@ func interop(t *testing.T, c *client, channel string, p *cutter, heard func() []
 	}
 }
 
+// once makes the r3labs client return after each connection: its own loop goes on for minutes after its context ended.
+type once struct{}
+
+func (once) NextBackOff() time.Duration { return -1 }
+func (once) Reset()                     {}
+
 func TestR3labsClientMissesNothing(t *testing.T) {
 	c := start(t)
 	h, n := c.s.hash("r3labs"), &notebook{}
 	p := newCutter(t, c.b.address)
 	ctx, cancel := context.WithCancel(t.Context())
 	cl := r3labs.NewClient(p.url()+"/v1/stream?"+ordinary(c.s, h).Encode(), r3labs.ClientMaxBufferSize(1<<20))
-	cl.Connection = newHTTP(t)
+	cl.Connection, cl.ReconnectStrategy = newHTTP(t), once{}
 	var done sync.WaitGroup
 	done.Go(func() {
-		for ctx.Err() == nil { // at a clean end of the body it returns
+		for pause(ctx, 50*time.Millisecond) {
 			cl.SubscribeWithContext(ctx, "", func(ev *r3labs.Event) { n.note(ev.Data) }) //nolint:errcheck // it tries again
 		}
 	})

@@ -127,6 +127,7 @@ func TestAPollWaitsAndAnswersWithWhatComes(t *testing.T) {
 func TestEntriesAreAddedAndRemovedInThePollItself(t *testing.T) {
 	c := start(t)
 	one, two := c.s.hash("one"), c.s.hash("two")
+	c.publish(t, c.s.hash("any"), 0)
 	who := func(g claims) { g["sub"], g["sid"] = "7", "s7" }
 	var r rules
 	p, _ := c.poll(t, &r, map[string]any{"grants": []string{c.s.grant([]entry{{"h": one}}, who)}})

@@ -62,7 +62,7 @@ func slowStream(t *testing.T, c *client, grant string) (net.Conn, *bufio.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { conn.Close() })                              //nolint:errcheck // the test is over
+	t.Cleanup(func() { conn.Close() })                                  //nolint:errcheck // the test is over
 	if err := conn.(*net.TCPConn).SetReadBuffer(64 << 10); err != nil { //nolint:forcetypeassert // it is TCP
 		t.Fatal(err)
 	}
