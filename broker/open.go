@@ -229,6 +229,12 @@ func (o *Opening) Attach(sink Sink, head []byte, skipHello bool) {
 	}
 }
 
+// Current mints the tokens for what the stream has come to. It may be called only when the stream has ended: after
+// Poll.Wait.
+func (o *Opening) Current() (resume, key string, err error) {
+	return o.hub.mint(o.st.site, o.st.id, remaining(o.st.grants, o.st.entries, o.hub.now()))
+}
+
 // GiveUp is called in place of Attach.
 func (o *Opening) GiveUp() { o.hub.closed(o.st) }
 

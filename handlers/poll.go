@@ -111,8 +111,13 @@ func (s *Server) pollOn(w http.ResponseWriter, r *http.Request, body openBody, b
 	if err != nil {
 		return // the client has gone
 	}
+	resume, _, err := opening.Current()
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
 	writeJSON(w, http.StatusOK, "application/json", pollAnswer{
-		Cursor: broker.Cursor{Epoch: opening.Cursor.Epoch, Seq: pos}, Resume: opening.Resume,
+		Cursor: broker.Cursor{Epoch: opening.Cursor.Epoch, Seq: pos}, Resume: resume,
 		Frames: pollFrames(frames, opening.Cursor.Epoch), Refused: refused,
 	})
 }
