@@ -17,7 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// benchDir is on the disk that TMPDIR names.
+// benchStore is a store on the disk that TMPDIR names.
 func benchStore(b *testing.B) *running {
 	b.Helper()
 	opts := small(b)
@@ -55,6 +55,7 @@ func closedLoop(b *testing.B, callers int, call func(i int) error) {
 	b.Helper()
 	var next atomic.Int64
 	var group sync.WaitGroup
+	before := cpuTime(b)
 	for range callers {
 		group.Go(func() {
 			for i := next.Add(1); i <= int64(b.N); i = next.Add(1) {
@@ -68,6 +69,17 @@ func closedLoop(b *testing.B, callers int, call func(i int) error) {
 	group.Wait()
 	b.StopTimer()
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "events/s")
+	b.ReportMetric(float64(cpuTime(b)-before)/1e3/float64(b.N), "cpu-us/event")
+}
+
+// cpuTime is what the process has used of processors, which other processes of a busy machine do not change.
+func cpuTime(b *testing.B) time.Duration {
+	b.Helper()
+	var u unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 // BenchmarkFdatasync is what the disk allows: writes of 256 bytes into a preallocated and written file, all that wait

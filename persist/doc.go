@@ -40,7 +40,8 @@
 // Badger's files are sparse and mapped, so a page that the disk cannot back kills the process, from a goroutine that is
 // not ours. Intake is therefore refused below a floor of free space that covers flushes and compactions, the log being
 // written is backed with real blocks ahead of the writing, and a ballast file is given up when a full disk must be
-// worked on.
+// worked on. What is left is somebody else who takes the last 96 MiB of a disk in the very moment of a compaction: that
+// still ends the process. The log is whole then, and the next start works on the ballast.
 //
 // # Memory
 //

@@ -21,8 +21,7 @@ type group struct {
 	usage   bool      // dirty
 	last    bool      // dirty
 	events  []broker.Event
-	// done runs after the commit, before anybody is answered.
-	done []func()
+	spare   []badger.Entry
 }
 
 func newGroup(c *committer) *group {
@@ -40,13 +39,24 @@ func (g *group) fits(r *request) bool {
 // set writes a record that ends at a time. We hide it from that moment; Badger, whose timer counts seconds of the real
 // clock, removes it some seconds later.
 func (g *group) set(key, value []byte, expires int64) error {
-	e := badger.Entry{Key: key, Value: value}
+	e := g.entry()
+	e.Key, e.Value = key, value
 	if expires != never {
 		e.ExpiresAt = uint64((expires+g.shift)/1_000_000) + 2 //nolint:gosec // after 1970
 	}
 	g.entries++
 	g.bytes += len(key) + len(value)
-	return g.txn.SetEntry(&e)
+	return g.txn.SetEntry(e)
+}
+
+// entry gives memory for one entry, many at a time: Badger keeps a pointer to each until the commit is over.
+func (g *group) entry() *badger.Entry {
+	if len(g.spare) == 0 {
+		g.spare = make([]badger.Entry, 128)
+	}
+	e := &g.spare[0]
+	g.spare = g.spare[1:]
+	return e
 }
 
 func (g *group) delete(key []byte) error {
@@ -154,7 +164,4 @@ func (g *group) publish() {
 	}
 	s.publishView(g.c.state)
 	s.ring.push(g.events)
-	for _, fn := range g.done {
-		fn()
-	}
 }

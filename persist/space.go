@@ -15,8 +15,13 @@ import (
 const (
 	defaultMinFree = 96 << 20
 	defaultBallast = 32 << 20
-	// watchPeriod is how often the disk is looked at when nothing is written.
-	watchPeriod = 250 * time.Millisecond
+	// watchPeriod is how often the disk is looked at, alertPeriod when it has less than twice the floor: somebody else may
+	// take what is left within a tenth of a second. A look costs some microseconds.
+	watchPeriod = 50 * time.Millisecond
+	alertPeriod = 4 * time.Millisecond
+	// ballastFloor is where the ballast is given up: so late that whoever fills the disk has met its end and stopped, and
+	// does not take the ballast too.
+	ballastFloor = 8 << 20
 	// wakeBytes is how much may be written before the watch looks for a new log to back.
 	wakeBytes = 1 << 20
 )
@@ -35,6 +40,7 @@ type space struct {
 	free    atomic.Int64 // as last seen
 	pending atomic.Int64 // bytes written since the watch was woken
 	wake    chan struct{}
+	listed  time.Time       // owned by watch: when the directory was read
 	full    bool            // owned by watch: intake was refused when it last looked
 	backed  map[string]bool // owned by watch: logs that have real blocks
 }
@@ -93,10 +99,14 @@ func (sp *space) written(bytes int) {
 
 // watch looks at the disk, backs the log being written and handles the ballast until ctx ends.
 func (sp *space) watch(ctx context.Context) error {
-	timer := time.NewTicker(watchPeriod)
+	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
-		sp.look(ctx)
+		period := watchPeriod
+		if sp.look(ctx) < 2*sp.minFree {
+			period = alertPeriod
+		}
+		timer.Reset(period)
 		select {
 		case <-ctx.Done():
 			return nil
@@ -106,11 +116,14 @@ func (sp *space) watch(ctx context.Context) error {
 	}
 }
 
-func (sp *space) look(ctx context.Context) {
-	free := sp.refresh()
-	sp.back(ctx)
+func (sp *space) look(ctx context.Context) (free int64) {
+	free = sp.refresh()
+	if now := time.Now(); now.Sub(sp.listed) >= watchPeriod {
+		sp.listed = now
+		sp.back(ctx)
+	}
 	switch {
-	case free < sp.reserve && sp.ballast.exists():
+	case free < ballastFloor && sp.ballast.exists():
 		sp.log.LogAttrs(ctx, slog.LevelWarn, "disk is almost full, ballast given up", slog.Int64("free", free))
 		sp.drop(ctx)
 	case free > sp.minFree+2*sp.ballast.size && !sp.ballast.exists():
@@ -126,6 +139,7 @@ func (sp *space) look(ctx context.Context) {
 		}
 		sp.log.LogAttrs(ctx, level, text, slog.String("dir", sp.dir), slog.Int64("free", free), slog.Int64("floor", sp.minFree))
 	}
+	return free
 }
 
 // makeWay gives the ballast up before Badger is opened, if the disk is too full for that.

@@ -1,10 +1,12 @@
 package persist_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -53,9 +55,9 @@ func fillDisk(t *testing.T, dir string) {
 }
 
 // publishUntilFull appends until the store refuses.
-func publishUntilFull(t *testing.T, s *running, most int) (stored int, err error) {
+func publishUntilFull(t *testing.T, s *running, most, atOnce int) (stored int, err error) {
 	t.Helper()
-	drafts := make([]broker.Draft, 50)
+	drafts := make([]broker.Draft, atOnce)
 	for i := range drafts {
 		drafts[i] = broker.Draft{
 			Channel: broker.Channel{Site: "moodle", ID: broker.ChannelID(fmt.Sprint("c", i))},
@@ -76,12 +78,16 @@ func TestFullDiskRefusesIntakeAndRecovers(t *testing.T) {
 	opts := onDisk(dir, t)
 	s := run(t, opts)
 	defer func() { s.stop(t) }()
-	n, err := publishUntilFull(t, s, 1<<20)
+	n, err := publishUntilFull(t, s, 1<<20, 50)
 	if broker.CodeOf(err) != broker.CodeStoreFull || !strings.Contains(err.Error(), dir) {
 		t.Fatalf("after %d events: %v; want store_full and the directory", n, err)
 	}
 	if n < 100 {
 		t.Errorf("only %d events of 20 kB fitted on 256 MiB", n)
+	}
+	for rest(t); s.Health() == nil; rest(t) { // compactions give some room back
+		more, _ := publishUntilFull(t, s, 1<<20, 1)
+		n += more
 	}
 	if broker.CodeOf(s.Health()) != broker.CodeStoreFull {
 		t.Errorf("health: %v, want store_full", s.Health())
@@ -101,7 +107,7 @@ func TestFullDiskRefusesIntakeAndRecovers(t *testing.T) {
 		return os.IsNotExist(err)
 	})
 	fillDisk(t, dir)
-	if _, err := publishUntilFull(t, s, 100); broker.CodeOf(err) != broker.CodeStoreFull {
+	if _, err := publishUntilFull(t, s, 100, 50); broker.CodeOf(err) != broker.CodeStoreFull {
 		t.Errorf("on a disk without a free byte: %v, want store_full", err)
 	}
 	if page, err := s.Scan(t.Context(), "moodle", 0, broker.PageLimit{}); err != nil || len(page.Events) == 0 {
@@ -117,23 +123,38 @@ func TestFullDiskRefusesIntakeAndRecovers(t *testing.T) {
 	s.SetLimits(persist.Retention{}, webhooks.Bounds{})
 }
 
+// rest waits until Badger neither flushes nor compacts: a stranger who takes the last block in the midst of that is
+// beyond us. Badger does not tell, but its goroutines show.
+func rest(t *testing.T) {
+	t.Helper()
+	stacks, quiet := make([]byte, 4<<20), 0
+	eventually(t, "tables rest", func() bool {
+		all := stacks[:runtime.Stack(stacks, true)]
+		if quiet++; bytes.Contains(all, []byte("runCompactDef")) || bytes.Contains(all, []byte("handleMemTableFlush")) {
+			quiet = 0
+		}
+		return quiet > 50 // idle compactors look again every 50 ms
+	})
+}
+
 func TestSpaceThatComesBackIsUsed(t *testing.T) {
 	dir := smallDisk(t, 256<<20)
 	s := run(t, onDisk(dir, t))
 	defer func() { s.stop(t) }()
-	if _, err := publishUntilFull(t, s, 100); err != nil {
+	if _, err := publishUntilFull(t, s, 100, 50); err != nil {
 		t.Fatal(err)
 	}
+	rest(t)
 	fillDisk(t, dir)
 	eventually(t, "intake is refused", func() bool {
-		_, err := publishUntilFull(t, s, 50)
+		_, err := publishUntilFull(t, s, 50, 50)
 		return broker.CodeOf(err) == broker.CodeStoreFull
 	})
 	if err := os.Remove(filepath.Join(dir, "stranger")); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "intake is taken again", func() bool {
-		_, err := publishUntilFull(t, s, 50)
+		_, err := publishUntilFull(t, s, 50, 50)
 		return err == nil
 	})
 	if err := s.Health(); err != nil {
@@ -145,7 +166,7 @@ func TestStoreOpensOnADiskThatFilledUpMeanwhile(t *testing.T) {
 	dir := smallDisk(t, 256<<20)
 	opts := onDisk(dir, t)
 	s := run(t, opts)
-	n, err := publishUntilFull(t, s, 500)
+	n, err := publishUntilFull(t, s, 500, 50)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -160,7 +181,7 @@ func TestStoreOpensOnADiskThatFilledUpMeanwhile(t *testing.T) {
 	if end, err := s.Position(context.Background()); err != nil || end.Seq != uint64(n) {
 		t.Errorf("position %v, %v; want %d", end, err, n)
 	}
-	if _, err := publishUntilFull(t, s, 50); broker.CodeOf(err) != broker.CodeStoreFull {
+	if _, err := publishUntilFull(t, s, 50, 50); broker.CodeOf(err) != broker.CodeStoreFull {
 		t.Errorf("publish on the full disk: %v, want store_full", err)
 	}
 }

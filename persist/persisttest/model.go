@@ -185,6 +185,9 @@ func (m *machine) reopen(t *rapid.T) {
 	if m.Reopen == nil {
 		t.Skip("this store keeps nothing")
 	}
+	if rapid.IntRange(0, 3).Draw(t, "rarely") > 0 {
+		t.Skip("opening takes longer than all else")
+	}
 	m.Reopen()
 }
 
