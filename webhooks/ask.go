@@ -3,7 +3,6 @@ package webhooks
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"backchannel/broker"
@@ -183,49 +182,4 @@ func ignoreNotFound(err error) error {
 		return nil
 	}
 	return err
-}
-
-// Retry puts a dead or rejected job or notice back, under the same id and with a fresh schedule. Errors:
-// CodeBadRequest, saying why, for a call and for what is not dead or rejected; CodeNotFound.
-func (d *Dispatcher) Retry(ctx context.Context, ref Ref) (Delivery, error) {
-	if err := d.await(ctx); err != nil {
-		return Delivery{}, err
-	}
-	it, first, err := d.reserve(ref, func(*item) {})
-	if err != nil {
-		return Delivery{}, err
-	}
-	if !first {
-		return Delivery{}, broker.Errorf(broker.CodeBadRequest, "delivery %s has not ended yet: wait for its outcome", ref.ID)
-	}
-	store, cancel := d.storeContext()
-	defer cancel()
-	rec, err := d.cfg.Queue.Get(store, ref)
-	if err == nil {
-		err = rec.retriable()
-	}
-	if err == nil {
-		rec.State, rec.Outcome, rec.Ended, rec.Due = StateWaiting, OutcomeNone, time.Time{}, d.cfg.Now()
-		rec.RetriedAfter, rec.Error = rec.Attempts, nil
-		rec.Reason = fmt.Sprintf("put back by hand after %d attempts; it waits for its turn", rec.Attempts)
-		err = d.cfg.Queue.Update(store, rec)
-	}
-	if err != nil {
-		d.abandon(ref, it)
-		return Delivery{}, err
-	}
-	d.adopt(it, rec)
-	return answer(rec), nil
-}
-
-func (d *Delivery) retriable() error {
-	switch {
-	case d.Kind == KindCall:
-		return broker.Errorf(broker.CodeBadRequest, "delivery %s is a call, and a call never runs after its deadline: only jobs and notices can be retried", d.ID)
-	case d.State == StateDead, d.State == StateDone && d.Outcome == OutcomeRejected:
-		return nil
-	case d.State == StateDone:
-		return broker.Errorf(broker.CodeBadRequest, "delivery %s has ended as %s: only dead and rejected ones can be retried", d.ID, d.Outcome)
-	}
-	return broker.Errorf(broker.CodeBadRequest, "delivery %s has not ended yet: wait for its outcome", d.ID)
 }

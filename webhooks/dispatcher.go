@@ -84,7 +84,7 @@ func NewDispatcher(cfg Config) *Dispatcher {
 		cfg.CallWaits = DefaultCallWaits()
 	}
 	if cfg.Random == nil {
-		cfg.Random = rand.Float64 //nolint:gosec // jitter is no secret
+		cfg.Random = rand.Float64
 	}
 	return &Dispatcher{
 		cfg:     cfg,

@@ -328,9 +328,10 @@ func (d *Dispatcher) storeContext() (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(d.base), storeTimeout)
 }
 
+// logError notes a failure of the store: what says in a clause what became of it.
 func (d *Dispatcher) logError(what string, ref Ref, err error) {
-	d.cfg.Logger.LogAttrs(d.base, slog.LevelWarn, what, slog.String("site", string(ref.Site)),
-		slog.String("delivery", string(ref.ID)), slog.String("error", err.Error()))
+	d.cfg.Logger.LogAttrs(d.base, slog.LevelWarn, "queue operation failed", slog.String("consequence", what),
+		slog.String("site", string(ref.Site)), slog.String("delivery", string(ref.ID)), slog.String("error", err.Error()))
 }
 
 func (it *item) ref() Ref { return Ref{Site: it.comp.key.site, ID: it.id} }

@@ -87,7 +87,7 @@ func (d *Dispatcher) restoreJob(rec *Delivery, e *Endpoint) {
 	tries := rec.Attempts - rec.RetriedAfter
 	it := &item{
 		id: rec.ID, kind: rec.Kind, accepted: rec.Accepted.UnixMicro(),
-		tries: int32(min(max(tries, 0), 1<<20)), doubtful: true, //nolint:gosec // bounded
+		tries: int32(min(max(tries, 0), 1<<20)), doubtful: true,
 	}
 	if rec.State == StateWaiting && rec.Due.After(now) {
 		it.due = rec.Due.UnixMicro()
