@@ -2,6 +2,7 @@ package handlers
 
 import (
 	"net/http"
+	"slices"
 
 	"backchannel/broker"
 )
@@ -73,6 +74,9 @@ func (s *Server) joining(base *session, p presented, origin string) (add []*brok
 	all, err := s.authenticate(p, origin)
 	if err != nil {
 		return nil, nil, err
+	}
+	if slices.ContainsFunc(all.Refused, func(r refusal) bool { return r.Grant == fromResume }) {
+		return nil, nil, broker.Errorf(broker.CodeRevoked, "the stream's grants have just been revoked")
 	}
 	if len(all.Refused) == len(p.Grants) && len(p.Rooms) == 0 {
 		_, err := s.authenticate(presented{Grants: p.Grants}, origin)
