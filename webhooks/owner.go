@@ -155,12 +155,14 @@ func (d *Dispatcher) settleAttempt(it *item, rec *Delivery, e *Endpoint, r resul
 	d.s.freeSlot(it)
 	d.s.finishing++
 	it.comp.results.count(v)
+	it.tries++
+	tries := int(it.tries)
 	tainted := it.call != nil && (it.call.tainted || rec.Outcome == OutcomeUnknown)
 	d.mu.Unlock()
 	d.pump() // the URL is free for the next one while this one is stored
 	rec.log(r.entry)
 	next := d.plan.next(standing{
-		kind: rec.Kind, tries: rec.Attempts - rec.RetriedAfter, tainted: tainted,
+		kind: rec.Kind, tries: tries, tainted: tainted,
 		idempotent: e != nil && e.Idempotent, deadline: rec.Deadline,
 	}, v, r.retryAfter, now, d.cfg.Random())
 	rec.apply(next, v, r, now)
@@ -174,7 +176,6 @@ func (d *Dispatcher) settleAttempt(it *item, rec *Delivery, e *Endpoint, r resul
 	err := d.store(rec)
 	d.mu.Lock()
 	d.s.finishing--
-	it.tries = int32(min(rec.Attempts-rec.RetriedAfter, 1<<20)) //nolint:gosec // bounded
 	it.homeless = e == nil
 	if it.call != nil {
 		it.call.tainted = tainted || v == unsure
