@@ -150,6 +150,7 @@ func (a *App) build(conf *Config, password adminSecret) (err error) {
 		Sites: &a.sites, Log: a.store, Hub: a.hub, Messages: a.dispatcher, Queue: a.store, PublicURL: conf.PublicURL,
 		Logger: a.logger, Version: a.version, Now: a.now, Health: a.health, Epoch: a.hub.Epoch,
 		Endpoint: a.endpoint, AdminPassword: password.matches, AdminHosts: conf.AdminHosts, Pprof: conf.Pprof,
+		Metrics: storeMetrics(a.store.Stats, a.now),
 	})
 	if err != nil {
 		return errors.Join(err, a.store.Close())

@@ -240,6 +240,15 @@ func TestDrainSaysByeToStreamsAndEnds(t *testing.T) {
 	_ = lock.Close()
 }
 
+func TestStoreIsSeenInTheMetrics(t *testing.T) {
+	r := startApp(t, "", "")
+	mustRun(t, "publish", "room1", "1", "--dsn", r.dsn)
+	code, text := r.get("http://" + r.Addresses().Admin + "/metrics")
+	if code != http.StatusOK || !strings.Contains(text, "backchannel_store_records_total 1\n") || !strings.Contains(text, "backchannel_store_position 1\n") {
+		t.Errorf("metrics: %d\n%s", code, text)
+	}
+}
+
 func TestReloadKeepsStreamsAndTakesNewSites(t *testing.T) {
 	r := startApp(t, "", "")
 	resp := r.stream("http://"+r.Addresses().Public, "room1")

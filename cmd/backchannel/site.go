@@ -86,7 +86,29 @@ func (a *siteAdd) run(ctx context.Context, name string) error {
 		return err
 	}
 	a.u.note("wrote %s", file)
+	if err := giveToBroker(c.Data, file); err != nil {
+		a.u.note("warning: %s", err)
+	}
 	return a.u.announce(c, id)
+}
+
+// giveToBroker makes a new file the broker's own: root adds a site, and a broker that runs as another user has to read
+// what nobody else may. Whose the data directory is, that user is the broker.
+func giveToBroker(data, file string) error {
+	owner, err := os.Stat(data)
+	if err != nil {
+		return nil //nolint:nilerr // no broker has run yet: the files are whose who starts it
+	}
+	for _, path := range []string{file, filepath.Dir(file)} {
+		info, err := os.Stat(path)
+		if err != nil || path != file && info.Mode().Perm()&0o077 != 0 {
+			continue // a directory that others may enter was not made by us
+		}
+		if err := giveTo(path, owner); err != nil {
+			return fmt.Errorf("give %s to the broker's user: %w", path, err)
+		}
+	}
+	return nil
 }
 
 // configuration loads the configuration, and writes one first if there is none.
@@ -100,7 +122,7 @@ func (a *siteAdd) configuration() (*Config, error) {
 		path = "backchannel.toml"
 	}
 	if _, err := os.Stat(path); os.IsNotExist(err) {
-		if err := writeNew(path, []byte(newConfigText), 0o600); err != nil {
+		if err := writeNew(path, []byte(newConfigText), 0o644); err != nil {
 			return nil, err
 		}
 		a.u.note("wrote %s", path)

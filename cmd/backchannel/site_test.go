@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -39,10 +40,9 @@ func TestSiteAddWritesFilesThatServeTakes(t *testing.T) {
 	if !ok || len(e.Allow) != 1 || !c.sites["moodle"].AllowsOrigin("https://school.example") {
 		t.Errorf("endpoint %+v, origins %v", e, c.sites["moodle"].Origins)
 	}
-	for _, f := range []string{config, filepath.Join(filepath.Dir(config), "sites", "moodle.toml")} {
-		if info, err := os.Stat(f); err != nil || info.Mode().Perm() != 0o600 {
-			t.Errorf("%s: %v %v", f, info.Mode(), err)
-		}
+	file := filepath.Join(filepath.Dir(config), "sites", "moodle.toml")
+	if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%s: %v %v", file, info.Mode(), err)
 	}
 }
 
@@ -125,6 +125,35 @@ func TestRotationLeavesAFileAloneThatItCannotChangeSafely(t *testing.T) {
 	}
 	if now, err := os.ReadFile(config); err != nil || string(now) != text {
 		t.Errorf("the file changed: %s %v", now, err)
+	}
+}
+
+func TestSiteOfABrokerOfAnotherUserIsThatUsers(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root adds sites for another user")
+	}
+	const user = 12345
+	config := siteFiles(t)
+	data := filepath.Join(filepath.Dir(config), "data")
+	if err := errors.Join(os.Mkdir(data, 0o700), os.Chown(data, user, user)); err != nil {
+		t.Fatal(err)
+	}
+	owner := func(path string) uint32 {
+		t.Helper()
+		info, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return info.Sys().(*syscall.Stat_t).Uid
+	}
+	mustRun(t, "site", "add", "tsugi", "--origin", "https://tools.example", "--config", config)
+	file := filepath.Join(filepath.Dir(config), "sites", "tsugi.toml")
+	if owner(file) != user || owner(filepath.Dir(file)) != user {
+		t.Errorf("owners: %d, %d", owner(file), owner(filepath.Dir(file)))
+	}
+	mustRun(t, "site", "rotate", "tsugi", "--config", config)
+	if owner(file) != user {
+		t.Errorf("after a rotation the owner is %d", owner(file))
 	}
 }
 

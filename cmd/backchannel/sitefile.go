@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/BurntSushi/toml"
 )
@@ -112,22 +113,34 @@ func writeNew(path string, text []byte, mode fs.FileMode) error {
 	return nil
 }
 
-// writeAtomically replaces a file, so that a crash leaves the old one or the new one. It keeps the owner's file mode
-// if there is one.
-func writeAtomically(path string, text []byte, mode fs.FileMode) error {
-	if info, err := os.Stat(path); err == nil {
-		mode = info.Mode().Perm()
+// writeAtomically replaces a file, so that a crash leaves the old one or the new one. Mode and owner stay.
+func writeAtomically(path string, text []byte) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return fmt.Errorf("replace %s: %w", path, err)
 	}
 	temp := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".new")
 	_ = os.Remove(temp)
-	if err := writeNew(temp, text, mode); err != nil {
+	if err := writeNew(temp, text, info.Mode().Perm()); err != nil {
 		return err
 	}
-	if err := os.Rename(temp, path); err != nil {
+	if err = giveTo(temp, info); err == nil {
+		err = os.Rename(temp, path)
+	}
+	if err != nil {
 		_ = os.Remove(temp)
 		return fmt.Errorf("replace %s: %w", path, err)
 	}
 	return nil
+}
+
+// giveTo makes the owner of one file that of another. Only root can, and only root needs to.
+func giveTo(path string, like fs.FileInfo) error {
+	owner, ok := like.Sys().(*syscall.Stat_t)
+	if !ok || os.Geteuid() != 0 {
+		return nil
+	}
+	return os.Lchown(path, int(owner.Uid), int(owner.Gid))
 }
 
 var keysLine = regexp.MustCompile(`(?ms)^([ \t]*)keys[ \t]*=[ \t]*\[.*?\]`)
@@ -154,7 +167,7 @@ func rewriteKeys(s *SiteConfig, keys []string) error {
 	if err := verifyKeys(next, s, keys); err != nil {
 		return err
 	}
-	return writeAtomically(s.file, []byte(next), 0o600)
+	return writeAtomically(s.file, []byte(next))
 }
 
 func kidsOf(keys []string) []string {
