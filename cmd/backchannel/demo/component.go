@@ -24,8 +24,8 @@ const (
 	signatureTolerance = 5 * time.Minute
 	// keptAttempts is how many attempts the page shows.
 	keptAttempts = 12
-	// maxDone bounds the ids that are remembered.
-	maxDone = 10_000
+	// maxKnown bounds the ids that are remembered.
+	maxKnown = 10_000
 )
 
 // component is a plugin of the LMS: a quiz that marks answers when a page calls, and writes reports as jobs. It
@@ -37,8 +37,8 @@ type component struct {
 	now     func() time.Time
 
 	mu       sync.Mutex
-	done     map[string]json.RawMessage // guarded by mu; webhook-id to the reply that was given
-	order    []string                   // guarded by mu; keys of done, oldest first
+	known    map[string]json.RawMessage // guarded by mu; webhook-id to the reply that was given, nil before
+	order    []string                   // guarded by mu; keys of known, oldest first
 	points   map[string]int             // guarded by mu; per session
 	tally    tally                      // guarded by mu
 	attempts []attempt                  // guarded by mu; newest first
@@ -65,7 +65,7 @@ type attempt struct {
 }
 
 func newComponent(s *site, r *room, hostile func() bool, now func() time.Time) *component {
-	return &component{site: s, room: r, hostile: hostile, now: now, done: make(map[string]json.RawMessage), points: make(map[string]int)}
+	return &component{site: s, room: r, hostile: hostile, now: now, known: make(map[string]json.RawMessage), points: make(map[string]int)}
 }
 
 // message is the part of a webhook's body that the component reads.
@@ -132,12 +132,9 @@ func (c *component) handle(ctx context.Context, m message, nth int) (json.RawMes
 		_, _ = io.WriteString(h, m.ID)
 		luck = h.Sum32() % 3
 	}
-	c.mu.Lock()
-	if reply, known := c.done[m.ID]; known {
-		c.mu.Unlock()
+	if reply := c.meet(m.ID); reply != nil {
 		return reply, "repeat"
 	}
-	c.mu.Unlock()
 	if luck == 0 {
 		return nil, "busy"
 	}
@@ -157,11 +154,28 @@ func (c *component) handle(ctx context.Context, m message, nth int) (json.RawMes
 	return reply, "done"
 }
 
+// meet counts an id that comes for the first time, and gives the reply of one that has been done.
+func (c *component) meet(id string) (reply json.RawMessage) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if reply, known := c.known[id]; known {
+		return reply
+	}
+	c.tally.Messages++
+	c.known[id] = nil
+	c.order = append(c.order, id)
+	if len(c.order) > maxKnown {
+		delete(c.known, c.order[0])
+		c.order = c.order[1:]
+	}
+	return nil
+}
+
 // act is the effect and its memory in one step, as a transaction would be.
 func (c *component) act(m message) (reply json.RawMessage, fresh bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if reply, known := c.done[m.ID]; known {
+	if reply := c.known[m.ID]; reply != nil {
 		return reply, false // a copy was faster
 	}
 	answer := map[string]any{"noted": true}
@@ -174,12 +188,7 @@ func (c *component) act(m message) (reply json.RawMessage, fresh bool) {
 	}
 	reply, _ = json.Marshal(answer) // numbers and booleans
 	c.tally.Effects++
-	c.done[m.ID] = reply
-	c.order = append(c.order, m.ID)
-	if len(c.order) > maxDone {
-		delete(c.done, c.order[0])
-		c.order = c.order[1:]
-	}
+	c.known[m.ID] = reply
 	return reply, true
 }
 
@@ -201,7 +210,6 @@ func (c *component) note(a attempt) {
 	case "busy":
 		c.tally.Busy++
 	}
-	c.tally.Messages = len(c.order)
 	c.attempts = append([]attempt{a}, c.attempts...)
 	if len(c.attempts) > keptAttempts {
 		c.attempts = c.attempts[:keptAttempts]

@@ -172,7 +172,7 @@ func TestTheDemoLosesNothingWhenItIsBroken(t *testing.T) {
 	ada.hears("through the storm")
 	ada.until("the network has cut twice", `/^[2-9] cuts/.test(document.getElementById('network').textContent)`)
 	blaise.click("#hostile")
-	ada.until("all is marked", `document.getElementById('messages').textContent === '31'`)
+	ada.until("all has had its effect", `document.getElementById('effects').textContent === '31'`)
 
 	for _, w := range []window{ada, blaise} {
 		w.until("it is live again", `document.getElementById('state').textContent === 'live'`)
@@ -185,9 +185,10 @@ func TestTheDemoLosesNothingWhenItIsBroken(t *testing.T) {
 			t.Errorf("%s never lost its connection: nothing was tried", w.text("#name"))
 		}
 	}
-	if effects := ada.text("#effects"); effects != "31" {
-		t.Errorf("31 messages had %s effects", effects)
-	}
 	ada.click("#ten")
 	ada.until("each was counted once", `document.getElementById('verdict').textContent.includes('40 points')`)
+	ada.until("the panel has it", `document.getElementById('messages').textContent === '41'`)
+	if effects := ada.text("#effects"); effects != "41" {
+		t.Errorf("41 messages had %s effects", effects)
+	}
 }

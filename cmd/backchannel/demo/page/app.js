@@ -199,7 +199,7 @@ function showStatus({ run: now, broker, network, webhook }) {
   if (document.activeElement !== $('hostile') || !switching) $('hostile').checked = network.hostile;
   text('network', network.cuts ? `${network.cuts} cuts, ${network.refused} refused, ${network.doubled} sent twice.` : '');
   for (const name of ['attempts', 'messages', 'effects']) text(name, webhook[name]);
-  $('effects').className = webhook.effects === webhook.messages ? '' : 'failed';
+  $('effects').className = webhook.effects > webhook.messages ? 'failed' : '';   // fewer: some are still under way
   $('recent').replaceChildren(...webhook.recent.slice(0, 6).map((a) => make('li', {},
     make('code', { textContent: a.id.slice(0, 8) }),
     make('span', { textContent: WHAT[a.what] ?? a.what, className: a.what }),
