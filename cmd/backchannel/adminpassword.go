@@ -18,22 +18,22 @@ const adminPasswordFile = "admin.password"
 // whatever length.
 type adminSecret [sha256.Size]byte
 
-// adminPassword reads the password, and makes one at the first start.
-func adminPassword(dir string) (adminSecret, error) {
+// adminPassword reads the password, and makes one at the first start; made tells where.
+func adminPassword(dir string) (secret adminSecret, made string, err error) {
 	path := filepath.Join(dir, adminPasswordFile)
 	text, err := os.ReadFile(path) // #nosec G304 -- in the configured directory
 	if errors.Is(err, fs.ErrNotExist) {
 		text = []byte(randomSecret())
-		err = writeNew(path, append(text, '\n'), 0o600)
+		err, made = writeNew(path, append(text, '\n'), 0o600), path
 	}
 	if err != nil {
-		return adminSecret{}, fmt.Errorf("admin password: %w", err)
+		return adminSecret{}, "", fmt.Errorf("admin password: %w", err)
 	}
 	password := strings.TrimSpace(string(text))
 	if len(password) < 12 {
-		return adminSecret{}, fmt.Errorf("admin password: %s holds %d characters, want at least 12; remove the file to have one made", path, len(password))
+		return adminSecret{}, "", fmt.Errorf("admin password: %s holds %d characters, want at least 12; remove the file to have one made", path, len(password))
 	}
-	return sha256.Sum256([]byte(password)), nil
+	return sha256.Sum256([]byte(password)), made, nil
 }
 
 // matches compares in constant time.

@@ -105,9 +105,12 @@ func (a *App) Run(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, lock.Close()) }()
-	password, err := adminPassword(conf.Data)
+	password, made, err := adminPassword(conf.Data)
 	if err != nil {
 		return err
+	}
+	if made != "" {
+		a.logger.LogAttrs(ctx, slog.LevelInfo, "made a password for the admin listener", slog.String("file", made))
 	}
 	applyMemoryLimit(ctx, a.logger, conf.Memory)
 	raiseFileLimit(ctx, a.logger, conf)

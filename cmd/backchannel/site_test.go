@@ -196,11 +196,14 @@ func TestDataDirectoryIsLockedByOneProcess(t *testing.T) {
 
 func TestAdminPasswordIsMadeOnceAndKeptSecret(t *testing.T) {
 	dir := t.TempDir()
-	first, err := adminPassword(dir)
+	first, made, err := adminPassword(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
 	path := filepath.Join(dir, adminPasswordFile)
+	if made != path {
+		t.Errorf("said it made %q", made)
+	}
 	info, err := os.Stat(path)
 	if err != nil || info.Mode().Perm() != 0o600 {
 		t.Fatalf("%v %v", info, err)
@@ -209,15 +212,15 @@ func TestAdminPasswordIsMadeOnceAndKeptSecret(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	again, err := adminPassword(dir)
-	if err != nil || again != first {
+	again, remade, err := adminPassword(dir)
+	if err != nil || again != first || remade != "" {
 		t.Errorf("the second start has another password: %v", err)
 	}
 	if !first.matches(strings.TrimSpace(string(text))) || first.matches("") || first.matches(string(text)) {
 		t.Error("the password does not match as it should")
 	}
 	write(t, path, "short\n")
-	if _, err := adminPassword(dir); err == nil || !strings.Contains(err.Error(), "want at least 12") {
+	if _, _, err := adminPassword(dir); err == nil || !strings.Contains(err.Error(), "want at least 12") {
 		t.Errorf("a short password: %v", err)
 	}
 }
