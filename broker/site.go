@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"cmp"
 	"crypto/hkdf"
 	"crypto/sha256"
 	"encoding/base64"
@@ -61,7 +62,7 @@ func (k *Key) WebhookSecret() string {
 	return "whsec_" + base64.StdEncoding.EncodeToString(k.Webhook)
 }
 
-// Limits of a site. Zero fields mean DefaultLimits.
+// Limits of a site. A zero field is not set; see WithDefaults.
 type Limits struct {
 	Streams        int     // open streams and polls
 	EventBytes     int     // data of one event
@@ -75,8 +76,19 @@ type Limits struct {
 // DefaultLimits are the limits of a site that sets none.
 func DefaultLimits() Limits {
 	return Limits{
-		Streams: 100_000, EventBytes: 256 << 10, MessageBytes: 64 << 10, ReplyBytes: 256 << 10,
+		Streams: 20_000, EventBytes: 256 << 10, MessageBytes: 64 << 10, ReplyBytes: 256 << 10,
 		GrantEntries: 200, StreamEntries: 1000, CallerMessages: 20,
+	}
+}
+
+// WithDefaults fills what l does not set from DefaultLimits.
+func (l Limits) WithDefaults() Limits {
+	d := DefaultLimits()
+	return Limits{
+		Streams: cmp.Or(l.Streams, d.Streams), EventBytes: cmp.Or(l.EventBytes, d.EventBytes),
+		MessageBytes: cmp.Or(l.MessageBytes, d.MessageBytes), ReplyBytes: cmp.Or(l.ReplyBytes, d.ReplyBytes),
+		GrantEntries: cmp.Or(l.GrantEntries, d.GrantEntries), StreamEntries: cmp.Or(l.StreamEntries, d.StreamEntries),
+		CallerMessages: cmp.Or(l.CallerMessages, d.CallerMessages),
 	}
 }
 

@@ -206,7 +206,7 @@ func (c *collector) expandRooms(rooms map[broker.ChannelID][]string) error {
 	for _, names := range rooms {
 		total += len(names)
 	}
-	if most := limitsOf(c.out.Site).StreamEntries; total > most {
+	if most := c.out.Site.Limits.WithDefaults().StreamEntries; total > most {
 		return broker.Errorf(broker.CodeTooLarge, "%d rooms; at most %d entries are allowed on a stream", total, most)
 	}
 	for parent, names := range rooms {

@@ -72,7 +72,7 @@ func (s *Server) sendMessage(ctx context.Context, r *request) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	if err := s.rates.take(rateKey{m.Site, m.Caller}, limitsOf(who.Site).CallerMessages, s.cfg.Now()); err != nil {
+	if err := s.rates.take(rateKey{m.Site, m.Caller}, who.Site.Limits.WithDefaults().CallerMessages, s.cfg.Now()); err != nil {
 		return answer{}, err
 	}
 	d, err := s.cfg.Messages.Send(ctx, m)
@@ -97,7 +97,7 @@ func (s *Server) messageOf(p *postedMessage, who *session) (webhooks.Message, er
 	if g == nil {
 		return none, broker.Errorf(broker.CodeComponentDenied, "no grant allows messages to component %s", component)
 	}
-	data, err := messageData(p.Data, limitsOf(who.Site).MessageBytes)
+	data, err := messageData(p.Data, who.Site.Limits.WithDefaults().MessageBytes)
 	if err != nil {
 		return none, err
 	}

@@ -110,7 +110,7 @@ func (p *publication) draft(site *broker.Site) (broker.Draft, error) {
 	if err != nil {
 		return broker.Draft{}, err
 	}
-	if most := limitsOf(site).EventBytes; len(p.Data) > most {
+	if most := site.Limits.WithDefaults().EventBytes; len(p.Data) > most {
 		return broker.Draft{}, broker.Errorf(broker.CodeTooLarge, "data has %d bytes; at most %d are allowed", len(p.Data), most)
 	}
 	if p.TTL < 0 || p.TTL > broker.MaxTTL.Seconds() {

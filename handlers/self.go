@@ -57,7 +57,7 @@ func (s *Server) self(ctx context.Context, r *request) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	l := limitsOf(r.site)
+	l := r.site.Limits.WithDefaults()
 	v := selfView{
 		Site: r.site.ID, Version: s.cfg.Version, Time: broker.NumericDateOf(s.cfg.Now()), PublicURL: s.cfg.PublicURL,
 		Epoch: pos.Epoch, Head: pos.String(), Origins: append([]string{}, r.site.Origins...),

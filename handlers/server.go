@@ -1,7 +1,6 @@
 package handlers
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -171,15 +170,4 @@ func (s *Server) guard(next http.Handler) http.Handler {
 func (s *Server) logPanic(ctx context.Context, r *http.Request, v any) {
 	s.cfg.Logger.LogAttrs(ctx, slog.LevelError, "request panicked", slog.String("method", r.Method),
 		slog.String("route", routeOf(r)), slog.Any("panic", v), slog.String("stack", string(debug.Stack())))
-}
-
-// limitsOf gives the limits of a site with the defaults where it sets none.
-func limitsOf(site *broker.Site) broker.Limits {
-	l, d := site.Limits, broker.DefaultLimits()
-	return broker.Limits{
-		Streams: cmp.Or(l.Streams, d.Streams), EventBytes: cmp.Or(l.EventBytes, d.EventBytes),
-		MessageBytes: cmp.Or(l.MessageBytes, d.MessageBytes), ReplyBytes: cmp.Or(l.ReplyBytes, d.ReplyBytes),
-		GrantEntries: cmp.Or(l.GrantEntries, d.GrantEntries), StreamEntries: cmp.Or(l.StreamEntries, d.StreamEntries),
-		CallerMessages: cmp.Or(l.CallerMessages, d.CallerMessages),
-	}
 }

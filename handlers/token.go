@@ -222,7 +222,7 @@ func (v grantVerifier) verify(token string, now time.Time) (*verified, error) {
 	if claims.NotBefore.Time().After(now.Add(broker.Leeway)) {
 		return nil, broker.Errorf(broker.CodeGrantInvalid, "grant: nbf lies ahead of the broker's clock")
 	}
-	g, err := claims.Grant(now, limitsOf(site).GrantEntries)
+	g, err := claims.Grant(now, site.Limits.WithDefaults().GrantEntries)
 	if err != nil {
 		return nil, err
 	}

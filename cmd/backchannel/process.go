@@ -17,11 +17,12 @@ const (
 	leastMemory = 128 << 20
 	// wantedFiles is what is asked of the kernel; it is the usual ceiling of fs.nr_open.
 	wantedFiles = 1 << 20
-	// spareFiles are for the store, webhooks and the admin surface.
-	spareFiles = 1000
+	// The broker is a guest beside an LMS: it takes no more than this unless it is told to. 20,000 streams over TLS
+	// and a store at full load fit.
+	mostMemory = 2 << 30
 )
 
-// applyMemoryLimit sets the soft limit of the Go runtime: the configured one, else half of what there is. GOMEMLIMIT,
+// applyMemoryLimit sets the soft limit of the Go runtime: the configured one, else a quarter of what there is. GOMEMLIMIT,
 // if somebody set it, wins over both.
 func applyMemoryLimit(ctx context.Context, logger *slog.Logger, configured Size) {
 	if os.Getenv("GOMEMLIMIT") != "" {
@@ -29,7 +30,7 @@ func applyMemoryLimit(ctx context.Context, logger *slog.Logger, configured Size)
 	}
 	limit := int64(configured)
 	if limit == 0 {
-		limit = max(availableMemory(os.ReadFile)/2, leastMemory)
+		limit = min(max(availableMemory(os.ReadFile)/4, leastMemory), mostMemory)
 	}
 	if debug.SetMemoryLimit(limit) != limit {
 		logger.LogAttrs(ctx, slog.LevelInfo, "memory limit", slog.String("limit", Size(limit>>20<<20).String()))
@@ -80,7 +81,7 @@ func raiseFileLimit(ctx context.Context, logger *slog.Logger, c *Config) {
 	for _, s := range c.sites {
 		most = max(most, s.Limits.Streams)
 	}
-	if l.Cur < uint64(most)+spareFiles {
+	if l.Cur < uint64(most) {
 		logger.LogAttrs(ctx, slog.LevelWarn, "open files are limited below the sites' limit of streams; set LimitNOFILE= in the service unit, or ulimit -n",
 			slog.Uint64("files", l.Cur), slog.Int("streams", most))
 	}
