@@ -87,7 +87,7 @@ func TestThePublishExampleSendsWhatTheContractSays(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		b, _ := io.ReadAll(r.Body)
 		auth, body = r.Method+" "+r.URL.Path+" "+r.Header.Get("Authorization"), string(b)
-		fmt.Fprint(w, `{"id":"x7k2m9qa-1043"}`)
+		_, _ = fmt.Fprint(w, `{"id":"x7k2m9qa-1043"}`)
 	}))
 	defer server.Close()
 	out := php(t, snippets(t), "publish.php", "BACKCHANNEL_DSN="+dsn(server.Listener.Addr().String()))

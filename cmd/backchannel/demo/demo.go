@@ -76,15 +76,14 @@ func newDemo(o Options, dir string, addr net.Addr) (*demo, error) {
 	if err := os.WriteFile(config, site.configuration(url, origins(addr, port)), 0o600); err != nil {
 		return nil, fmt.Errorf("write the demo's configuration: %w", err)
 	}
-	errorLog := slog.NewLogLogger(o.Log.Handler(), slog.LevelDebug) // broken connections are the demo's daily bread
 	d := &demo{url: url, broker: newBrokerProcess(o.Program, config, o.Log, o.ErrOut)}
 	d.room = newRoom(site, d.broker.Address, time.Now)
-	d.network = newNetwork(d.broker.Address, errorLog, time.Now)
+	d.network = newNetwork(d.broker.Address, o.Log, time.Now)
 	d.component = newComponent(site, d.room, d.network.Hostile, time.Now)
 	d.lms = newLMS(site, d.room, time.Now)
 	d.server = &http.Server{
 		Handler: d.routes(), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
-		ErrorLog: errorLog,
+		ErrorLog: slog.NewLogLogger(o.Log.Handler(), slog.LevelDebug),
 	}
 	return d, nil
 }

@@ -5,7 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
-	"log"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -42,11 +42,11 @@ type network struct {
 // errCut is the cause of a request that the network cut.
 var errCut = errors.New("the network cut the connection")
 
-func newNetwork(address func() string, errorLog *log.Logger, now func() time.Time) *network {
+func newNetwork(address func() string, logger *slog.Logger, now func() time.Time) *network {
 	n := &network{now: now, open: make(map[uint64]context.CancelCauseFunc)}
 	n.proxy = &httputil.ReverseProxy{
 		FlushInterval: -1,
-		ErrorLog:      errorLog,
+		ErrorLog:      slog.NewLogLogger(logger.Handler(), slog.LevelDebug), // broken connections are its daily bread
 		Transport:     &http.Transport{DisableCompression: true},
 		Rewrite: func(r *httputil.ProxyRequest) {
 			r.SetURL(&url.URL{Scheme: "http", Host: address()})
@@ -177,7 +177,7 @@ func (n *network) twice(ctx context.Context, next http.Handler, w http.ResponseW
 		defer close(copied)
 		ctx, cancel := context.WithTimeout(ctx, time.Second)
 		defer cancel()
-		defer func() { _ = recover() }() //nolint:errcheck // an abort of the copy is meant for nobody
+		defer func() { _ = recover() }() // an abort of the copy is meant for nobody
 		next.ServeHTTP(httptest.NewRecorder(), withBody(r, ctx, body))
 	}()
 	defer func() { <-copied }()

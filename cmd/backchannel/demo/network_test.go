@@ -3,8 +3,9 @@ package demo
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
-	"log"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -16,14 +17,16 @@ import (
 // behind puts a network in front of a handler and runs its clock until the test ends.
 func behind(t *testing.T, next http.HandlerFunc) (*network, string) {
 	t.Helper()
-	n := newNetwork(func() string { return "" }, log.New(io.Discard, "", 0), time.Now)
+	n := newNetwork(func() string { return "" }, slog.New(slog.DiscardHandler), time.Now)
 	server := httptest.NewServer(n.between(next))
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- n.Run(ctx) }()
 	t.Cleanup(func() {
 		cancel()
-		<-ended
+		if err := <-ended; !errors.Is(err, context.Canceled) {
+			t.Errorf("Run ended with %v", err)
+		}
 		server.Close()
 		n.close()
 		http.DefaultClient.CloseIdleConnections()

@@ -103,7 +103,9 @@ func streams() []streamCase {
 			Name: "a stream as the broker writes it",
 			Wire: "retry: 2417\n\nevent: hello\ndata: " + hello + "\n\nid: x7k2m9qa-1043\ndata: {\"a\":1}\n\nid: x7k2m9qa-1044\nevent: score\ndata: {\"a\":2}\n\nid: x7k2m9qa-1044\nevent: heartbeat\ndata: {\"time\":1790000001.000000}\n\n",
 			Frames: []frame{
-				one, {"x7k2m9qa-1043", "", `{"a":1}`}, {"x7k2m9qa-1044", "score", `{"a":2}`},
+				one,
+				{"x7k2m9qa-1043", "", `{"a":1}`},
+				{"x7k2m9qa-1044", "score", `{"a":2}`},
 				{"x7k2m9qa-1044", "heartbeat", `{"time":1790000001.000000}`},
 			},
 			Last: "x7k2m9qa-1044", Retry: 2417,
