@@ -57,7 +57,6 @@ type wire struct {
 	conn    *wireConn // guarded by mu; nil until the request has a connection
 	unknown bool      // guarded by mu; a connection of another kind: nothing can be proven
 	mark    uint64    // guarded by mu
-	reused  bool      // guarded by mu
 	stopped bool      // guarded by mu; a connection that comes now is shut
 }
 
@@ -76,7 +75,7 @@ func (w *wire) gotConn(info httptrace.GotConnInfo) {
 		mark = counted.mark() // only this attempt writes to it now
 	}
 	w.mu.Lock()
-	w.conn, w.unknown, w.mark, w.reused = counted, !ok, mark, info.Reused
+	w.conn, w.unknown, w.mark = counted, !ok, mark
 	stopped := w.stopped
 	w.mu.Unlock()
 	if stopped && ok {
