@@ -155,6 +155,9 @@ origins = [%s]
 webhook = %q
 allow_cidr = ["127.0.0.0/8"]
 idempotent = true
+
+[site.limits]
+streams = 1000
 `, url+networkPath, s.id, s.key.ID, encode(s.key.Secret), encode(s.salt), list, url+componentPath)
 }
 

@@ -95,14 +95,14 @@ func (b *brokerProcess) Run(ctx context.Context) error {
 }
 
 // once runs the broker to its end. The thread is locked because the child is bound to die with the thread that
-// started it (see dieWithParent), and Go may end idle threads.
+// started it (see apart), and Go may end idle threads.
 func (b *brokerProcess) once(ctx context.Context) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	cmd := exec.CommandContext(ctx, b.program, "serve", "--config", b.config, "--log", "json") // #nosec G204 -- our own binary
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = stopPatience
-	cmd.SysProcAttr = dieWithParent()
+	cmd.SysProcAttr = apart()
 	cmd.Env = os.Environ()
 	reader, writer := io.Pipe()
 	cmd.Stderr = writer
