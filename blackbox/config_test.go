@@ -26,7 +26,8 @@ type site struct {
 	origins    []string
 	webhook    string
 	components []component
-	streams    int // of [site.limits], 0 for the default
+	closed     bool // no loopback address may be dialled
+	streams    int  // of [site.limits], 0 for the default
 }
 
 func newSite(name string) *site {
@@ -114,7 +115,9 @@ func (s *site) toml(b *strings.Builder, line func(name, value string)) {
 	line("salt", strconv.Quote(base64url(s.salt)))
 	line("origins", quoteList(s.origins))
 	line("webhook", quoteIf(s.webhook))
-	line("allow_cidr", quoteList([]string{"127.0.0.0/8"}))
+	if !s.closed {
+		line("allow_cidr", quoteList([]string{"127.0.0.0/8"}))
+	}
 	if s.streams > 0 {
 		b.WriteString("[site.limits]\n")
 		line("streams", strconv.Itoa(s.streams))
