@@ -52,8 +52,10 @@ func (r *revocations) hit(g *Grant, ch ChannelID) bool {
 		return false
 	}
 	for _, k := range [...]revocationKey{
-		{g.Site, RevokeJTI, g.ID}, {g.Site, RevokeSession, g.Session},
-		{g.Site, RevokeUser, g.User}, {g.Site, RevokeChannel, string(ch)},
+		{g.Site, RevokeJTI, g.ID},
+		{g.Site, RevokeSession, g.Session},
+		{g.Site, RevokeUser, g.User},
+		{g.Site, RevokeChannel, string(ch)},
 	} {
 		if k.value == "" {
 			continue

@@ -40,8 +40,10 @@ func NewKey(id string, secret []byte) (*Key, error) {
 		info string
 		to   *[]byte
 	}{
-		{"backchannel/v1/grant", &k.Grant}, {"backchannel/v1/api", &k.API},
-		{"backchannel/v1/webhook", &k.Webhook}, {"backchannel/v1/resume", &k.Resume},
+		{"backchannel/v1/grant", &k.Grant},
+		{"backchannel/v1/api", &k.API},
+		{"backchannel/v1/webhook", &k.Webhook},
+		{"backchannel/v1/resume", &k.Resume},
 	} {
 		b, err := hkdf.Key(sha256.New, secret, nil, sub.info, sha256.Size)
 		if err != nil {
