@@ -2,6 +2,7 @@ package blackbox_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -19,6 +20,7 @@ type client struct {
 	b      *brokerProcess
 	s      *site
 	prefix string // of the path, "" or that of public_url
+	base   string // in place of the broker's public listener, if set
 	http   *http.Client
 }
 
@@ -66,7 +68,7 @@ func (c *client) send(ctx context.Context, method, path string, body any, header
 	default:
 		r = bytes.NewReader(mustJSON(v))
 	}
-	req, err := http.NewRequestWithContext(ctx, method, c.b.url()+c.prefix+path, r)
+	req, err := http.NewRequestWithContext(ctx, method, cmp.Or(c.base, c.b.url())+c.prefix+path, r)
 	if err != nil {
 		return nil, err
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -75,6 +76,8 @@ func (s *site) hears(channels ...string) string {
 type config struct {
 	listen     string // port 0 of the loopback if empty
 	publicURL  string
+	tlsListen  string // with cert.pem and key.pem in tlsDir
+	tlsDir     string
 	age        string
 	perChannel int
 	total      string
@@ -92,6 +95,11 @@ func (c config) toml(data string) string {
 	line("listen", strconv.Quote(cmp.Or(c.listen, "127.0.0.1:0")))
 	line("admin", `"127.0.0.1:0"`)
 	line("public_url", quoteIf(c.publicURL))
+	if c.tlsListen != "" {
+		line("tls_listen", strconv.Quote(c.tlsListen))
+		line("tls_cert", strconv.Quote(filepath.Join(c.tlsDir, "cert.pem")))
+		line("tls_key", strconv.Quote(filepath.Join(c.tlsDir, "key.pem")))
+	}
 	b.WriteString("[retention]\n")
 	line("age", quoteIf(c.age))
 	if c.perChannel > 0 {
