@@ -87,20 +87,13 @@ func (g *group) appendOne(d *broker.Draft) (broker.Appended, error) {
 			return broker.Appended{}, err
 		}
 	}
-	r := logRecord{
-		event: broker.Event{
-			Prev: h.counted, Channel: h.channel, Type: d.Type, Data: d.Data, Counted: d.TTL == 0,
-			User: d.User, Client: d.Client,
-		},
-		expires: untilTime(g.now, shorter(d.TTL, g.c.state.age())),
+	e := broker.Event{
+		Prev: h.counted, Channel: h.channel, Type: d.Type, Data: d.Data, Counted: d.TTL == 0, User: d.User, Client: d.Client,
 	}
-	if d.TTL > 0 {
-		r.event.Expires = r.expires
-	}
-	if err := g.push(&r, h); err != nil {
+	if err := g.pushEvent(&e, h, untilTime(g.now, shorter(d.TTL, g.c.state.age()))); err != nil {
 		return broker.Appended{}, err
 	}
-	seq := r.event.Seq
+	seq := e.Seq
 	if d.Key != "" {
 		life := untilTime(g.now, broker.KeyLife)
 		if err := g.set(keyHash(kindIdempotent, idempotentHash(d.Channel, d.Key)), encodePosition(position{seq, life}), life); err != nil {
@@ -120,33 +113,38 @@ func (g *group) known(d *broker.Draft) (uint64, bool, error) {
 	return first.seq, found && first.time > g.now, err
 }
 
-// push gives a record its position and writes it; h is the head of its channel, nil for a revocation.
-func (g *group) push(r *logRecord, h *head) error {
-	st := g.c.state
-	r.before = st.last.time
-	st.last.seq++
-	st.last.time = g.now
-	g.last = true
-	e := &r.event
-	e.Seq, e.Time = st.last.seq, g.now
-	value := encodeEvent(r)
-	if err := g.set(keySeq(kindEvent, e.Seq), value, r.expires); err != nil {
+// pushEvent gives an event its position and writes it with its pointer.
+func (g *group) pushEvent(e *broker.Event, h *head, expires int64) error {
+	if !e.Counted {
+		e.Expires = expires
+	}
+	p := pointer{site: e.Channel.Site, expires: expires, channel: h.hash}
+	en := entry{expires: expires, short: !e.Counted}
+	en.cost = int64(len(e.Data)+len(e.Type)+len(e.User)+len(e.Client)) + overhead
+	if err := g.push(e, &p, en.cost); err != nil {
 		return err
 	}
-	en := entry{seq: e.Seq, expires: r.expires, cost: int64(len(value)) + overhead/2, short: h != nil && !e.Counted}
-	g.count(en.seq, en.cost, en.short, en.expires)
-	g.events = append(g.events, *e)
-	if h == nil {
-		return nil
-	}
 	h.ordinal++
-	h.seq, h.time = e.Seq, g.now
+	h.seq, h.time = e.Seq, e.Time
 	if e.Counted {
 		h.counted = e.Seq
 	}
-	en.ordinal = h.ordinal
 	g.touch(h)
-	return g.set(keyChannel(h.hash, e.Seq), encodeEntry(&en), r.expires)
+	en.ordinal = h.ordinal
+	return g.set(keyChannel(h.hash, e.Seq), encodeEvent(&en, e), expires)
+}
+
+// push gives a record its position and writes its pointer.
+func (g *group) push(e *broker.Event, p *pointer, cost int64) error {
+	st := g.c.state
+	p.time, p.before = g.now, st.last.time
+	st.last.seq++
+	st.last.time = g.now
+	g.last = true
+	e.Seq, e.Time = st.last.seq, g.now
+	g.count(e.Seq, cost, e.Revocation == nil && !e.Counted, p.expires)
+	g.events = append(g.events, *e)
+	return g.set(keySeq(kindEvent, e.Seq), encodePointer(p), p.expires)
 }
 
 func (g *group) cursor(seq uint64) broker.Cursor {
@@ -173,16 +171,14 @@ func (g *group) revoke(r broker.Revocation) (broker.Cursor, error) {
 	if err := g.c.s.space.admitEssential(); err != nil {
 		return broker.Cursor{}, err
 	}
-	rec := logRecord{
-		event:   broker.Event{Channel: broker.Channel{Site: r.Site}, Revocation: &r},
-		expires: untilTime(g.now, g.c.state.age()),
-	}
-	if err := g.push(&rec, nil); err != nil {
+	rec := broker.Event{Channel: broker.Channel{Site: r.Site}, Revocation: &r}
+	p := pointer{site: r.Site, expires: untilTime(g.now, g.c.state.age()), revocation: &r}
+	if err := g.push(&rec, &p, int64(len(r.Value))+overhead); err != nil {
 		return broker.Cursor{}, fmt.Errorf("revoke: %w", err)
 	}
 	life := untilTime(g.now, broker.RevocationLife)
-	if err := g.set(keySeq(kindRevocation, rec.event.Seq), encodeRevocation(&r, life), life); err != nil {
+	if err := g.set(keySeq(kindRevocation, rec.Seq), encodeRevocation(&r, life), life); err != nil {
 		return broker.Cursor{}, fmt.Errorf("revoke: %w", err)
 	}
-	return g.cursor(rec.event.Seq), nil
+	return g.cursor(rec.Seq), nil
 }

@@ -96,74 +96,58 @@ const (
 	flagNoExpiry
 )
 
-// logRecord is what stands at one position.
-type logRecord struct {
-	event   broker.Event // Data is the record's own memory when decoded
-	before  int64        // time of the record before it in the log, kept or not
-	expires int64        // microseconds, never for never
+// pointer is what stands at one position of the log: a revocation, or where the event is. The events themselves lie in
+// their channel's index, because a channel is read by thousands who come back and the whole log by one.
+type pointer struct {
+	site       broker.SiteID
+	time       int64 // microseconds, as all times here
+	before     int64 // time of the record before it in the log, kept or not
+	expires    int64 // never for no end
+	channel    hash
+	revocation *broker.Revocation
 }
 
 // The site stands first, so that a scan of one site can skip others cheaply.
-func encodeEvent(r *logRecord) []byte {
-	e := &r.event
-	out := newEncoder(48 + len(e.Channel.Site) + len(e.Channel.ID) + len(e.Type) + len(e.User) + len(e.Client) + len(e.Data))
-	out.string(string(e.Channel.Site))
+func encodePointer(p *pointer) []byte {
+	out := newEncoder(64 + len(p.site))
+	out.string(string(p.site))
 	flags := byte(0)
-	if e.Counted {
-		flags |= flagCounted
-	}
-	if e.Revocation != nil {
+	if p.revocation != nil {
 		flags |= flagRevocation
 	}
-	if r.expires == never {
+	if p.expires == never {
 		flags |= flagNoExpiry
 	}
 	out.b = append(out.b, flags)
-	out.int(e.Time)
-	out.int(e.Time - r.before)
-	if r.expires != never {
-		out.int(r.expires - e.Time)
+	out.int(p.time)
+	out.int(p.time - p.before)
+	if p.expires != never {
+		out.int(p.expires - p.time)
 	}
-	if e.Revocation != nil {
-		encodeRevocationInto(out, e.Revocation)
-		return out.b
+	if p.revocation != nil {
+		encodeRevocationInto(out, p.revocation)
+	} else {
+		out.bytes(p.channel[:])
 	}
-	out.uint(e.Prev)
-	out.string(string(e.Channel.ID))
-	out.string(e.Type)
-	out.string(e.User)
-	out.string(e.Client)
-	out.bytes(e.Data)
 	return out.b
 }
 
-func decodeEvent(seq uint64, b []byte) (logRecord, error) {
+func decodePointer(b []byte) (pointer, error) {
 	d := newDecoder(b)
-	r := logRecord{event: broker.Event{Seq: seq}, expires: never}
-	e := &r.event
-	e.Channel.Site = broker.SiteID(d.string())
+	p := pointer{site: broker.SiteID(d.string()), expires: never}
 	flags := d.byte()
-	e.Counted = flags&flagCounted != 0
-	e.Time = d.int()
-	r.before = e.Time - d.int()
+	p.time = d.int()
+	p.before = p.time - d.int()
 	if flags&flagNoExpiry == 0 {
-		r.expires = e.Time + d.int()
+		p.expires = p.time + d.int()
 	}
 	if flags&flagRevocation != 0 {
-		rev := decodeRevocationFrom(d, e.Channel.Site)
-		e.Revocation = &rev
-	} else {
-		e.Prev = d.uint()
-		e.Channel.ID = broker.ChannelID(d.string())
-		e.Type = d.string()
-		e.User = d.string()
-		e.Client = d.string()
-		e.Data = d.raw()
-		if !e.Counted && r.expires != never {
-			e.Expires = r.expires
-		}
+		r := decodeRevocationFrom(d, p.site)
+		p.revocation = &r
+	} else if copy(p.channel[:], d.raw()) != len(p.channel) {
+		d.fail()
 	}
-	return r, d.err("log record")
+	return p, d.err("log record")
 }
 
 func (d *decoder) byte() byte {
@@ -206,7 +190,7 @@ func decodeRevocation(b []byte) (r broker.Revocation, expires int64, err error) 
 	return r, expires, d.err("revocation")
 }
 
-// entry is an event as its channel's index knows it.
+// entry is an event as trimming knows it: the first part of its record.
 type entry struct {
 	seq     uint64 // in the key
 	ordinal uint64 // in the channel, from 1
@@ -215,24 +199,62 @@ type entry struct {
 	short   bool  // it has a life of its own
 }
 
-func encodeEntry(en *entry) []byte {
-	out := newEncoder(24)
+// encodeEvent makes the record of an event in its channel's index.
+func encodeEvent(en *entry, e *broker.Event) []byte {
+	out := newEncoder(64 + len(e.Channel.Site) + len(e.Channel.ID) + len(e.Type) + len(e.User) + len(e.Client) + len(e.Data))
 	flags := byte(0)
-	if en.short {
-		flags = 1
+	if e.Counted {
+		flags |= flagCounted
+	}
+	if en.expires == never {
+		flags |= flagNoExpiry
 	}
 	out.b = append(out.b, flags)
 	out.uint(en.ordinal)
-	out.int(en.expires)
 	out.int(en.cost)
+	out.int(e.Time)
+	if en.expires != never {
+		out.int(en.expires - e.Time)
+	}
+	out.uint(e.Prev)
+	for _, s := range []string{string(e.Channel.Site), string(e.Channel.ID), e.Type, e.User, e.Client} {
+		out.string(s)
+	}
+	out.bytes(e.Data)
 	return out.b
+}
+
+// decodeEntryFrom reads the first part; the time of the event comes with it.
+func decodeEntryFrom(d *decoder, seq uint64) (en entry, flags byte, at int64) {
+	flags = d.byte()
+	en = entry{seq: seq, ordinal: d.uint(), cost: d.int(), short: flags&flagCounted == 0, expires: never}
+	at = d.int()
+	if flags&flagNoExpiry == 0 {
+		en.expires = at + d.int()
+	}
+	return en, flags, at
 }
 
 func decodeEntry(seq uint64, b []byte) (entry, error) {
 	d := newDecoder(b)
-	en := entry{seq: seq, short: d.byte() == 1}
-	en.ordinal, en.expires, en.cost = d.uint(), d.int(), d.int()
+	en, _, _ := decodeEntryFrom(d, seq)
+	d.b = nil // the rest is not looked at
 	return en, d.err("channel index")
+}
+
+// decodeEvent reads the whole record. The event's data is the memory of b.
+func decodeEvent(seq uint64, b []byte) (broker.Event, entry, error) {
+	d := newDecoder(b)
+	en, flags, at := decodeEntryFrom(d, seq)
+	e := broker.Event{Seq: seq, Time: at, Counted: flags&flagCounted != 0}
+	if en.short && en.expires != never {
+		e.Expires = en.expires
+	}
+	e.Prev = d.uint()
+	e.Channel.Site, e.Channel.ID = broker.SiteID(d.string()), broker.ChannelID(d.string())
+	e.Type, e.User, e.Client = d.string(), d.string(), d.string()
+	e.Data = d.raw()
+	return e, en, d.err("event")
 }
 
 // position is a place in the log and its moment in microseconds.

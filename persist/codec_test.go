@@ -11,30 +11,42 @@ import (
 	"backchannel/webhooks"
 )
 
-func FuzzLogRecordComesBack(f *testing.F) {
+func FuzzEventComesBack(f *testing.F) {
 	f.Add("moodle", "ch", "score", "5", "mark", []byte(`{"a":1}`), int64(1790000000000000), int64(5), uint64(7), int64(3600000000), true)
 	f.Add("", "", "", "", "", []byte{}, int64(-1), int64(1<<62), uint64(1<<63), int64(-5), false)
 	f.Fuzz(func(t *testing.T, site, ch, typ, user, client string, data []byte, at, before int64, prev uint64, life int64, counted bool) {
-		r := logRecord{event: broker.Event{
+		e := broker.Event{
 			Seq: 9, Prev: prev, Time: at, Channel: broker.Channel{Site: broker.SiteID(site), ID: broker.ChannelID(ch)},
 			Type: typ, Data: data, Counted: counted, User: user, Client: client,
-		}, before: before, expires: at + life}
+		}
+		en := entry{seq: 9, ordinal: prev, cost: before, short: !counted, expires: at + life}
 		if life < 0 {
-			r.expires = never
+			en.expires = never
 		}
 		if len(data) == 0 {
-			r.event.Data = nil
+			e.Data = nil
 		}
-		if !counted && r.expires != never {
-			r.event.Expires = r.expires
+		if !counted && en.expires != never {
+			e.Expires = en.expires
 		}
-		b := encodeEvent(&r)
-		if siteOf(b) != r.event.Channel.Site {
-			t.Fatalf("site %q read as %q", site, siteOf(b))
+		b := encodeEvent(&en, &e)
+		got, gotEntry, err := decodeEvent(9, b)
+		if err != nil || !reflect.DeepEqual(got, e) || gotEntry != en {
+			t.Fatalf("got %+v %+v, %v; want %+v %+v", got, gotEntry, err, e, en)
 		}
-		got, err := decodeEvent(9, b)
-		if err != nil || !reflect.DeepEqual(got, r) {
-			t.Fatalf("got %+v, %v; want %+v", got, err, r)
+		if alone, err := decodeEntry(9, b); err != nil || alone != en {
+			t.Fatalf("entry %+v, %v; want %+v", alone, err, en)
+		}
+		for _, r := range []*broker.Revocation{nil, {Site: broker.SiteID(site), Kind: broker.RevocationKind(typ), Value: user, Before: before}} {
+			p := pointer{site: broker.SiteID(site), time: at, before: before, expires: en.expires, revocation: r}
+			if r == nil {
+				p.channel = channelHash(e.Channel)
+			}
+			b := encodePointer(&p)
+			back, err := decodePointer(b)
+			if err != nil || !reflect.DeepEqual(back, p) || siteOf(b) != p.site {
+				t.Fatalf("got %+v, %v; want %+v", back, err, p)
+			}
 		}
 	})
 }
@@ -75,8 +87,8 @@ func FuzzDecodersRefuseWhatIsNoRecord(f *testing.F) {
 	f.Add(encodeUsage(usage{waiting: 3}))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		for name, decode := range map[string]func([]byte) error{
-			"event":      func(b []byte) error { _, err := decodeEvent(1, b); return err },
-			"entry":      func(b []byte) error { _, err := decodeEntry(1, b); return err },
+			"event":      func(b []byte) error { _, _, err := decodeEvent(1, b); return err },
+			"pointer":    func(b []byte) error { _, err := decodePointer(b); return err },
 			"revocation": func(b []byte) error { _, _, err := decodeRevocation(b); return err },
 			"position":   func(b []byte) error { _, err := decodePosition(b); return err },
 			"last":       func(b []byte) error { _, err := decodeLast(b); return err },

@@ -5,12 +5,13 @@
 // Every key starts with a letter for its kind; integers are big-endian, so keys sort by position.
 //
 //	m name              epoch, schema, position, floor, counters
-//	e seq8              event or revocation record, in the order of the log
-//	c channel16 seq8    index of a channel: ordinal, expiry and size of the event
+//	e seq8              the log: a revocation, or the moment of an event and whose it is
+//	c channel16 seq8    events of a channel: read by all who come back, so they lie together
 //	h channel16         head of a channel; never expires, so a quiet channel never forgets its last event
 //	n site 0 id         channels of a site by name
 //	i hash16            idempotency id, to the position it was first given
 //	r seq8              revocation still in force
+//	p channel16         purge that is under way
 //	b bucket8           bytes of 1,024 positions, for the bound on the total
 //	q hash16            delivery; d its data, y its reply and log
 //	a number8           deliveries not ended, in the order of acceptance

@@ -59,20 +59,26 @@ func (sn *snapshot) head(ch broker.Channel) (h headRecord, found bool, err error
 	return h, found, err
 }
 
-func (sn *snapshot) event(seq uint64) (r logRecord, found bool, err error) {
-	item, err := sn.txn.Get(keySeq(kindEvent, seq))
+// event reads the event that a pointer names.
+func (sn *snapshot) event(channel hash, seq uint64) (e broker.Event, found bool, err error) {
+	item, err := sn.txn.Get(keyChannel(channel, seq))
 	if errors.Is(err, badger.ErrKeyNotFound) {
-		return r, false, nil
+		return e, false, nil
 	}
 	if err != nil {
-		return r, false, err
+		return e, false, err
 	}
+	return sn.eventOf(item)
+}
+
+// eventOf reads an event of a channel's index; found is false if it has expired.
+func (sn *snapshot) eventOf(item *badger.Item) (e broker.Event, found bool, err error) {
 	b, err := item.ValueCopy(nil)
 	if err != nil {
-		return r, false, err
+		return e, false, err
 	}
-	r, err = decodeEvent(seq, b)
-	return r, err == nil && r.expires > sn.now, err
+	e, en, err := decodeEvent(seqOf(item.Key()), b)
+	return e, err == nil && en.expires > sn.now, err
 }
 
 // position reads the newest position of the snapshot itself.
@@ -119,25 +125,19 @@ func (sn *snapshot) channelPage(ch broker.Channel, after uint64, limit broker.Pa
 	defer it.Close()
 	bytes := 0
 	for it.Seek(keyChannel(name, max(after, h.low, sn.floor.seq)+1)); it.Valid(); it.Next() {
-		en, err := entryOf(it.Item())
+		e, found, err := sn.eventOf(it.Item())
 		if err != nil {
 			return page, err
 		}
-		if en.expires <= sn.now {
+		if !found || e.Seq > last.seq {
 			continue
 		}
 		if len(page.Events) >= limit.Events || bytes >= limit.Bytes {
 			page.More, page.Through = true, page.Events[len(page.Events)-1].Seq
 			break
 		}
-		r, found, err := sn.event(en.seq)
-		if err != nil {
-			return page, err
-		}
-		if found && r.event.Channel == ch {
-			page.Events = append(page.Events, r.event)
-			bytes += len(r.event.Data)
-		}
+		page.Events = append(page.Events, e)
+		bytes += len(e.Data)
 	}
 	return page, nil
 }
@@ -170,13 +170,14 @@ func (sn *snapshot) lastPage(ch broker.Channel, n int) (page broker.Page, err er
 		seqs = seqs[:n]
 	}
 	slices.Reverse(seqs)
+	name := channelHash(ch)
 	for _, seq := range seqs {
-		r, found, err := sn.event(seq)
+		e, found, err := sn.event(name, seq)
 		if err != nil {
 			return page, err
 		}
 		if found {
-			page.Events = append(page.Events, r.event)
+			page.Events = append(page.Events, e)
 		}
 	}
 	return page, nil
@@ -220,44 +221,44 @@ func (s *Store) readLog(ctx context.Context, after uint64, limit broker.PageLimi
 		defer it.Close()
 		bytes := 0
 		for it.Seek(keySeq(kindEvent, max(after, sn.floor.seq)+1)); it.Valid(); it.Next() {
-			r, wanted, err := sn.logRecord(it.Item(), site)
+			e, wanted, err := sn.logRecord(it.Item(), site)
 			if err != nil {
 				return err
 			}
-			if !wanted || r.event.Seq > last.seq {
+			if !wanted || e.Seq > last.seq {
 				continue
 			}
 			if len(page.Events) >= limit.Events || bytes >= limit.Bytes {
 				page.More, page.Through = true, page.Events[len(page.Events)-1].Seq
 				return nil
 			}
-			page.Events = append(page.Events, r.event)
-			bytes += len(r.event.Data)
+			page.Events = append(page.Events, e)
+			bytes += len(e.Data)
 		}
 		return nil
 	})
 	return page, err
 }
 
-func (sn *snapshot) logRecord(item *badger.Item, site broker.SiteID) (r logRecord, wanted bool, err error) {
+func (sn *snapshot) logRecord(item *badger.Item, site broker.SiteID) (e broker.Event, wanted bool, err error) {
 	seq := seqOf(item.Key())
-	if site != "" {
-		err := item.Value(func(b []byte) error {
-			wanted = siteOf(b) == site
-			return nil
-		})
-		if !wanted || err != nil {
-			return r, false, err
+	var p pointer
+	err = item.Value(func(b []byte) (err error) {
+		if wanted = site == "" || siteOf(b) == site; wanted {
+			p, err = decodePointer(b)
 		}
-	}
-	b, err := item.ValueCopy(nil)
+		return err
+	})
 	if err != nil {
-		return r, false, err
+		return e, false, fmt.Errorf("position %d: %w", seq, err)
 	}
-	if r, err = decodeEvent(seq, b); err != nil {
-		return r, false, fmt.Errorf("position %d: %w", seq, err)
+	if !wanted || p.expires <= sn.now || site != "" && p.revocation != nil {
+		return e, false, nil
 	}
-	return r, r.expires > sn.now && (site == "" || r.event.Revocation == nil), nil
+	if p.revocation != nil {
+		return broker.Event{Seq: seq, Time: p.time, Channel: broker.Channel{Site: p.site}, Revocation: p.revocation}, true, nil
+	}
+	return sn.event(p.channel, seq)
 }
 
 // Position implements broker.Log.

@@ -20,40 +20,39 @@ func (sn *snapshot) at(t int64) (uint64, error) {
 	low := sn.floor.seq + 1
 	var failed error
 	n := sort.Search(int(sn.last.seq-sn.floor.seq), func(i int) bool { //nolint:gosec // a count of positions
-		r, found, err := sn.firstFrom(it, low+uint64(i)) //nolint:gosec // not negative
+		_, p, found, err := sn.firstFrom(it, low+uint64(i)) //nolint:gosec // not negative
 		if err != nil {
 			failed = err
 		}
-		return !found || r.event.Time > t
+		return !found || p.time > t
 	})
 	if failed != nil {
 		return 0, failed
 	}
-	next, found, err := sn.firstFrom(it, low+uint64(n)) //nolint:gosec // not negative
+	seq, next, found, err := sn.firstFrom(it, low+uint64(n)) //nolint:gosec // not negative
 	if err != nil {
 		return 0, err
 	}
 	if found && next.before <= t {
-		return next.event.Seq - 1, nil
+		return seq - 1, nil
 	}
 	// What lies between is gone and partly later than t: only up to the last kept record is it certain.
 	return sn.lastBefore(low + uint64(n)) //nolint:gosec // not negative
 }
 
 // firstFrom finds the first kept record at or after a position.
-func (sn *snapshot) firstFrom(it *badger.Iterator, seq uint64) (r logRecord, found bool, err error) {
-	for it.Seek(keySeq(kindEvent, seq)); it.Valid(); it.Next() {
-		at := seqOf(it.Item().Key())
+func (sn *snapshot) firstFrom(it *badger.Iterator, from uint64) (seq uint64, p pointer, found bool, err error) {
+	for it.Seek(keySeq(kindEvent, from)); it.Valid(); it.Next() {
+		seq = seqOf(it.Item().Key())
 		err = it.Item().Value(func(b []byte) error {
-			r, err = decodeEvent(at, b)
-			r.event.Data = nil // it is not ours to keep
+			p, err = decodePointer(b)
 			return err
 		})
-		if err != nil || r.expires > sn.now {
-			return r, err == nil && at <= sn.last.seq, err
+		if err != nil || p.expires > sn.now {
+			return seq, p, err == nil && seq <= sn.last.seq, err
 		}
 	}
-	return r, false, nil
+	return 0, p, false, nil
 }
 
 // lastBefore finds the position of the last kept record before one, or the floor's.
@@ -67,8 +66,8 @@ func (sn *snapshot) lastBefore(seq uint64) (uint64, error) {
 		}
 		kept := false
 		err := it.Item().Value(func(b []byte) error {
-			r, err := decodeEvent(at, b)
-			kept = r.expires > sn.now
+			p, err := decodePointer(b)
+			kept = p.expires > sn.now
 			return err
 		})
 		if err != nil || kept {

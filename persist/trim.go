@@ -251,16 +251,16 @@ func (g *group) bucketKeys(id uint64) (keys [][]byte, last position, err error) 
 			break
 		}
 		err := it.Item().Value(func(b []byte) error {
-			r, err := decodeEvent(seq, b)
+			p, err := decodePointer(b)
 			if err != nil {
 				return err
 			}
 			keys = append(keys, keySeq(kindEvent, seq))
-			if r.event.Revocation == nil {
-				keys = append(keys, keyChannel(channelHash(r.event.Channel), seq))
+			if p.revocation == nil {
+				keys = append(keys, keyChannel(p.channel, seq))
 			}
-			if r.expires > g.now {
-				last = position{seq, r.event.Time}
+			if p.expires > g.now {
+				last = position{seq, p.time}
 			}
 			return nil
 		})
