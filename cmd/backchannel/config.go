@@ -66,7 +66,8 @@ type Limits struct {
 	Queue Size `toml:"queue" env:"QUEUE"`
 	// Dead is bytes of dead letters; beyond it the oldest go.
 	Dead Size `toml:"dead" env:"DEAD"`
-	// DeliveryLog is bytes of requests and responses kept for admins; beyond it the oldest go.
+	// DeliveryLog is bytes of requests and responses kept for admins. It is checked but not held yet: they live with
+	// their deliveries and go with them.
 	DeliveryLog Size `toml:"delivery_log" env:"DELIVERY_LOG"`
 	// Replies is bytes of replies of components; beyond it the oldest go.
 	Replies Size `toml:"replies" env:"REPLIES"`
