@@ -101,6 +101,7 @@ func open(t *testing.T, ctx context.Context, url string) window { //nolint:reviv
 		t.Fatal(err)
 	}
 	w.until("it is live", `document.getElementById('state').textContent === 'live'`)
+	w.until("it fits a phone", `document.documentElement.scrollWidth <= document.documentElement.clientWidth`)
 	return w
 }
 
