@@ -41,9 +41,9 @@ type follower struct {
 	grant    string
 
 	// Of run only.
-	resume  string
-	way     way
-	greeted bool // hello came once: from then on every hello must be recovered
+	resume string
+	way    way
+	time   float64 // of the newest event
 
 	mu       sync.Mutex
 	cursor   string            // guarded by mu
@@ -204,7 +204,7 @@ func (f *follower) greet(fr frame) {
 		f.breach("hello: %v", err)
 		return
 	}
-	f.resume, f.greeted = h.Resume, true
+	f.resume = h.Resume
 	if len(h.Channels) != len(f.channels) || len(h.Refused) > 0 {
 		f.breach("hello has %d of %d entries, refused %v", len(h.Channels), len(f.channels), h.Refused)
 	}
@@ -221,6 +221,10 @@ func (f *follower) keep(ev *heard) {
 		f.breach("an event nobody published: %+v", ev)
 		return
 	}
+	if ev.Time < f.time {
+		f.breach("time fell from %f: %+v", f.time, ev)
+	}
+	f.time = ev.Time
 	f.mu.Lock()
 	f.got[ev.Channel] = append(f.got[ev.Channel], mark{ev.id.seq, d.U})
 	f.mu.Unlock()

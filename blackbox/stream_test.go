@@ -22,6 +22,7 @@ type stream struct {
 
 	mu      sync.Mutex
 	frames  []frame       // guarded by mu
+	retry   int           // guarded by mu; the newest, in ms
 	events  []heard       // guarded by mu
 	rules   rules         // guarded by mu
 	err     error         // guarded by mu; why the body ended
@@ -98,6 +99,9 @@ func (s *stream) read() {
 			}
 		}
 		s.mu.Lock()
+		if err == nil && f.retry >= 0 {
+			s.retry = f.retry
+		}
 		if err == nil && f.hasIt {
 			s.frames = append(s.frames, f)
 		}

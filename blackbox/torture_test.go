@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -49,16 +50,19 @@ func TestTortureEveryAcknowledgedEventReachesEverySubscriberOnceAndInOrder(t *te
 		channels[i] = c.s.hash(fmt.Sprint("torture", i))
 	}
 	from := originOf(t, c)
+	cut := newCutter(t, c.b.address)
+	through := &client{b: c.b, s: c.s, http: newHTTP(t), base: cut.url()}
 	followers := make([]*follower, size.followers)
 	for i := range followers {
 		mine := make([]string, size.each)
 		for j, k := range rand.Perm(size.channels)[:size.each] {
 			mine[j] = channels[k]
 		}
-		followers[i] = newFollower(c, fmt.Sprint("follower ", i), from.String(), mine)
+		by := []*client{c, through}[i%2]
+		followers[i] = newFollower(by, fmt.Sprint("follower ", i), from.String(), mine)
 	}
 	a := &acked{at: map[string]place{}, answers: map[string]int{}}
-	torture(t, c, size, channels, followers, a)
+	torture(t, c, cut, size, channels, followers, a)
 	judge(t, followers, a)
 	t.Logf("%d events acknowledged, %d answers lost, refusals repeated: %v, starts: %d", len(a.at), a.lost, a.answers, c.b.starts)
 }
@@ -76,7 +80,7 @@ func originOf(t testing.TB, c *client) cursor {
 }
 
 // torture runs all of it and returns when every follower has reached the last acknowledged event.
-func torture(t *testing.T, c *client, size tortureSize, channels []string, followers []*follower, a *acked) {
+func torture(t *testing.T, c *client, cut *cutter, size tortureSize, channels []string, followers []*follower, a *acked) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	var following, publishing sync.WaitGroup
@@ -84,10 +88,20 @@ func torture(t *testing.T, c *client, size tortureSize, channels []string, follo
 		following.Go(func() { f.run(ctx) })
 	}
 	stop := make(chan struct{})
+	following.Go(func() {
+		for pause(ctx, 300*time.Millisecond+rand.N(time.Second)) {
+			cut.cut() // at any byte, half of the followers
+		}
+	})
 	for i := range size.publishers {
 		publishing.Go(func() { a.publish(ctx, c, fmt.Sprint("p", i), channels, stop) })
 	}
 	killAtRandom(t, c.b, size.kills, size.lasts)
+	c.b.signal(syscall.SIGTERM) // and once in good order
+	if code := c.b.waitExit(startLimit); code != 0 {
+		t.Errorf("exit code %d at SIGTERM under load", code)
+	}
+	c.b.start()
 	close(stop)
 	publishing.Wait()
 	last := a.last()
@@ -125,6 +139,10 @@ func (a *acked) publish(ctx context.Context, c *client, name string, channels []
 		}
 		u := fmt.Sprintf("%s-%d", name, n)
 		h := channels[rand.IntN(len(channels))]
+		if rand.IntN(10) == 0 {
+			a.batch(ctx, c, u, channels)
+			continue
+		}
 		a.until(ctx, c, u, h)
 		if rand.IntN(20) == 0 {
 			a.until(ctx, c, u, h)
@@ -142,6 +160,27 @@ func (a *acked) until(ctx context.Context, c *client, u, channel string) {
 		cancel()
 		if err == nil && got.ok() {
 			a.note(u, channel, got)
+			return
+		}
+		a.noteFailure(got, err)
+		pause(ctx, 30*time.Millisecond+rand.N(100*time.Millisecond))
+	}
+}
+
+// batch posts several events at once until they are acknowledged.
+func (a *acked) batch(ctx context.Context, c *client, name string, channels []string) {
+	events := make([]map[string]any, 2+rand.IntN(8))
+	for i := range events {
+		u := fmt.Sprintf("%s.%d", name, i)
+		events[i] = map[string]any{"channel": channels[rand.IntN(len(channels))], "data": map[string]string{"u": u}, "id": u}
+	}
+	for ctx.Err() == nil {
+		got, err := c.as(ctx, http.MethodPost, "/v1/publish", map[string]any{"events": events})
+		var results struct{ Results []json.RawMessage }
+		if err == nil && got.ok() && json.Unmarshal(got.body, &results) == nil && len(results.Results) == len(events) {
+			for i, e := range events {
+				a.note(e["id"].(string), e["channel"].(string), answer{status: 200, body: results.Results[i]}) //nolint:errcheck,forcetypeassert // made above
+			}
 			return
 		}
 		a.noteFailure(got, err)
