@@ -197,3 +197,41 @@ func TestTheEpochChangesOnlyWithTheStore(t *testing.T) {
 	}
 	expectProblem(t, c.refusal(t, http.MethodPost, "/v1/stream", map[string]any{"resume": resume}), 401, "grant_invalid")
 }
+
+// TestAStreamThatComesBackIntoADrainIsNotRefused keeps the drain going with a slow attempt: a browser's EventSource
+// gives up for good on any status but 200, so a stream that was accepted may be kept waiting or cut, and no more.
+func TestAStreamThatComesBackIntoADrainIsNotRefused(t *testing.T) {
+	entered := make(chan struct{}, 8)
+	c, _ := withReceiver(t, func(w http.ResponseWriter, _ call) {
+		entered <- struct{}{}
+		pause(t.Context(), 1500*time.Millisecond)
+		answerJSON(w, 200, "done")
+	})
+	h := c.s.hash("a")
+	g := c.s.grant([]entry{{"h": h}}, func(g claims) { g["send"] = []string{"mod_test"} })
+	s := c.open(t, map[string]any{"grants": []string{g}})
+	hello := s.hello()
+	p := &caller{c: c, grant: g}
+	p.post(t, p.message(newUUID(), "mod_test", "job", 1, 0)) // and leaves a connection that is kept alive
+	<-entered
+	c.b.signal(syscall.SIGTERM)
+	s.await("bye")
+	tries := 0
+	for c.b.running() {
+		for path, body := range map[string]map[string]any{
+			"/v1/stream": {"resume": hello.Resume}, "/v1/poll": {"resume": hello.Resume, "wait": 1},
+		} {
+			resp, err := c.send(timeout(t, 5*time.Second), http.MethodPost, path, body)
+			if err != nil {
+				continue // cut, or nobody listens any more
+			}
+			tries++
+			if resp.StatusCode != http.StatusOK {
+				t.Errorf("%s in the drain: %s", path, resp.Status)
+			}
+			resp.Body.Close()
+		}
+		pause(t.Context(), 20*time.Millisecond)
+	}
+	t.Logf("%d answers in the drain", tries)
+}
