@@ -3,6 +3,7 @@ package persist_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -183,5 +184,41 @@ func TestStoreOpensOnADiskThatFilledUpMeanwhile(t *testing.T) {
 	}
 	if _, err := publishUntilFull(t, s, 50, 50); broker.CodeOf(err) != broker.CodeStoreFull {
 		t.Errorf("publish on the full disk: %v, want store_full", err)
+	}
+}
+
+// TestDiskThatSomebodyElseFillsWhileWePublish is the usual way a disk gets full: steadily, under load.
+func TestDiskThatSomebodyElseFillsWhileWePublish(t *testing.T) {
+	if os.Getenv("BACKCHANNEL_LONG") == "" {
+		t.Skip("set BACKCHANNEL_LONG=1: this takes half a minute")
+	}
+	dir := smallDisk(t, 300<<20)
+	s := run(t, onDisk(dir, t))
+	defer func() { s.stop(t) }()
+	f, err := os.OpenFile(filepath.Join(dir, "stranger"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	block := make([]byte, 100<<10)
+	stored := 0
+	eventually(t, "the disk has no block left", func() bool { // 20 MB/s
+		n, err := publishUntilFull(t, s, 20, 20)
+		stored += n
+		if err != nil && broker.CodeOf(err) != broker.CodeStoreFull {
+			t.Fatalf("publish: %v", err)
+		}
+		_, err = f.Write(block)
+		return err != nil
+	})
+	t.Logf("%d events of 20 kB were stored before", stored)
+	if err := errors.Join(f.Close(), os.Remove(f.Name())); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "intake is taken again", func() bool {
+		_, err := publishUntilFull(t, s, 1, 1)
+		return err == nil
+	})
+	if end, err := s.Position(t.Context()); err != nil || end.Seq < uint64(stored) { //nolint:gosec // a count
+		t.Errorf("position %v, %v; %d were stored", end, err, stored)
 	}
 }

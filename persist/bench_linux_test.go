@@ -18,10 +18,10 @@ import (
 )
 
 // benchStore is a store on the disk that TMPDIR names.
-func benchStore(b *testing.B) *running {
+func benchStore(b *testing.B, keep int) *running {
 	b.Helper()
 	opts := small(b)
-	opts.Retention = persist.Retention{PerChannel: -1}
+	opts.Retention = persist.Retention{PerChannel: keep}
 	r := run(b, opts)
 	b.Cleanup(func() { r.stop(b) })
 	return r
@@ -38,7 +38,7 @@ func benchDraft(i int) broker.Draft {
 func BenchmarkAppend(b *testing.B) {
 	for _, publishers := range []int{1, 64, 256} {
 		b.Run(fmt.Sprintf("publishers=%d", publishers), func(b *testing.B) {
-			s := benchStore(b)
+			s := benchStore(b, -1)
 			b.ResetTimer()
 			closedLoop(b, publishers, func(i int) error {
 				_, err := s.Append(b.Context(), []broker.Draft{benchDraft(i)})
@@ -48,6 +48,17 @@ func BenchmarkAppend(b *testing.B) {
 			b.ReportMetric(float64(st.Appended)/float64(st.Commits), "events/commit")
 		})
 	}
+}
+
+// BenchmarkAppendToFullChannels is BenchmarkAppend with 64 publishers where each event pushes another one out.
+func BenchmarkAppendToFullChannels(b *testing.B) {
+	s := benchStore(b, 100)
+	fill(b, s, 20_000)
+	b.ResetTimer()
+	closedLoop(b, 64, func(i int) error {
+		_, err := s.Append(b.Context(), []broker.Draft{benchDraft(i)})
+		return err
+	})
 }
 
 // closedLoop runs b.N calls by some callers, each waiting for its own.
@@ -180,7 +191,7 @@ func fill(b testing.TB, s *running, n int) {
 
 // BenchmarkReplay is pages of 100 events from 100,000 in 100 channels, by as many readers as there are processors.
 func BenchmarkReplay(b *testing.B) {
-	s := benchStore(b)
+	s := benchStore(b, -1)
 	fill(b, s, 100_000)
 	b.ResetTimer()
 	b.RunParallel(func(pb *testing.PB) {
@@ -196,7 +207,7 @@ func BenchmarkReplay(b *testing.B) {
 
 // BenchmarkTail is one tail reading 100,000 events of the log from the start, none of them in the ring.
 func BenchmarkTail(b *testing.B) {
-	s := benchStore(b)
+	s := benchStore(b, -1)
 	const events = 100_000
 	fill(b, s, events)
 	b.ResetTimer()
