@@ -32,7 +32,7 @@ func (s *shard) acknowledge(st *stream) bool {
 	}
 	for _, e := range c.added {
 		e.after, e.base = max(e.after, c.upTo), max(e.base, c.upTo)
-		e.From = Start{Cursor: Cursor{s.hub.epoch, e.after}.String()}
+		e.from = e.after
 	}
 	frame, err := s.channelsFrame(st, c)
 	if err != nil {
@@ -131,7 +131,7 @@ func (h *Hub) Change(ctx context.Context, site SiteID, id StreamID, grants []*Gr
 	if err != nil {
 		return err
 	}
-	added, err := h.resolveAll(ctx, st, grants, pos)
+	added, slimmed, err := h.resolveAll(ctx, st, grants, pos)
 	if err != nil {
 		return err
 	}
@@ -142,7 +142,7 @@ func (h *Hub) Change(ctx context.Context, site SiteID, id StreamID, grants []*Gr
 			return
 		}
 		var c *change
-		if c, refused = s.amend(st, added, grants, remove); refused == nil {
+		if c, refused = s.amend(st, added, slimmed, remove); refused == nil {
 			s.wheel.put(st, s.due(st, h.now()))
 			s.change(st, c)
 		}
@@ -153,17 +153,17 @@ func (h *Hub) Change(ctx context.Context, site SiteID, id StreamID, grants []*Gr
 }
 
 // resolveAll makes entries of grants for a stream that exists: they have no cursor, only their own start.
-func (h *Hub) resolveAll(ctx context.Context, st *stream, grants []*Grant, pos Cursor) ([]*entry, error) {
+func (h *Hub) resolveAll(ctx context.Context, st *stream, grants []*Grant, pos Cursor) ([]*entry, []*Grant, error) {
 	added, err := mergeEntries(st, grants, h.limits(st.site).StreamEntries)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	for _, e := range added {
 		if err := h.resolve(ctx, e, "", pos); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
-	return added, nil
+	return entriesOf(added), slim(grants, added), nil
 }
 
 // amend changes a stream's entries and makes the change that tells of it. Nothing has changed after an error.
@@ -174,27 +174,27 @@ func (s *shard) amend(st *stream, added []*entry, grants []*Grant, remove []stri
 	}
 	taken := make(map[string]*entry)
 	for _, e := range st.entries {
-		if !names[e.As] {
-			taken[e.As] = e
+		if !names[e.as()] {
+			taken[e.as()] = e
 		}
 	}
 	for _, c := range st.changes {
 		for _, e := range c.added {
-			if !names[e.As] {
-				taken[e.As] = e
+			if !names[e.as()] {
+				taken[e.as()] = e
 			}
 		}
 	}
 	c := &change{}
 	for _, e := range added {
-		switch old := taken[e.As]; {
+		switch old := taken[e.as()]; {
 		case old == nil:
-			taken[e.As] = e
+			taken[e.as()] = e
 			c.added = append(c.added, e)
-		case old.same(&e.Entry):
+		case old.same(e):
 			c.extended = append(c.extended, old)
 		default:
-			return nil, Errorf(CodeBadRequest, "as %q names another entry of this stream", clip(e.As))
+			return nil, Errorf(CodeBadRequest, "as %q names another entry of this stream", clip(e.as()))
 		}
 	}
 	if limit := s.hub.limits(st.site).StreamEntries; len(taken) > limit {
@@ -202,11 +202,11 @@ func (s *shard) amend(st *stream, added []*entry, grants []*Grant, remove []stri
 	}
 	adopt(st, added, grants)
 	for _, e := range added {
-		if old := taken[e.As]; old != e {
+		if old := taken[e.as()]; old != e {
 			old.grants = append(old.grants, e.grants...)
 		}
 	}
-	c.removed = s.remove(st, func(e *entry) bool { return names[e.As] })
+	c.removed = s.remove(st, func(e *entry) bool { return names[e.as()] })
 	return c, nil
 }
 
@@ -254,7 +254,7 @@ func describe(epoch Epoch, entries []*entry, head uint64) []channelJSON {
 	out := make([]channelJSON, 0, len(entries))
 	for _, e := range entries {
 		out = append(out, channelJSON{
-			Channel: e.Channel, As: e.As, Recovered: e.recovered,
+			Channel: e.channel, As: e.as(), Recovered: e.recovered,
 			Head: Cursor{epoch, max(head, e.after)}, Until: NumericDateOf(e.until()),
 		})
 	}
@@ -264,7 +264,7 @@ func describe(epoch Epoch, entries []*entry, head uint64) []channelJSON {
 // channelsFrame makes the acknowledgement of c, as if it were done already.
 func (s *shard) channelsFrame(st *stream, c *change) (*Frame, error) {
 	entries := append(st.entries[:len(st.entries):len(st.entries)], c.added...)
-	resume, key, err := s.hub.mint(st.site, st.id, remaining(st.grants, entries, s.hub.now()))
+	resume, key, err := s.hub.mint(st.site, st.id, remaining(s.hub.epoch, st.grants, entries, s.hub.now()))
 	if err != nil {
 		return nil, err
 	}

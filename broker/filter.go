@@ -11,6 +11,12 @@ import (
 // maxFilterKeys bounds a filter; RSpade's largest has three.
 const maxFilterKeys = 16
 
+// A filter on idKey is also met by an array under idsKey.
+const (
+	idKey  = "id"
+	idsKey = "ids"
+)
+
 // Filter is a set of conditions on the top-level keys of an event's data: key to the wanted value as a string. The
 // empty filter matches everything.
 type Filter map[string]string
@@ -58,7 +64,7 @@ func topLevel(data []byte) map[string]json.RawMessage {
 func (f Filter) matchTop(top map[string]json.RawMessage) bool {
 	for k, want := range f {
 		raw, found := top[k]
-		if !found && k == "id" && arrayHolds(top["ids"], want) {
+		if !found && k == idKey && arrayHolds(top[idsKey], want) {
 			continue
 		}
 		if got, ok := scalarString(raw); !found || !ok || got != want {
@@ -66,6 +72,20 @@ func (f Filter) matchTop(top map[string]json.RawMessage) bool {
 		}
 	}
 	return true
+}
+
+// indexKey is the key under which f stands in a topic's index: id, which tells most apart, else the first by name.
+func (f Filter) indexKey() string {
+	if _, has := f[idKey]; has {
+		return idKey
+	}
+	first := ""
+	for k := range f {
+		if first == "" || k < first {
+			first = k
+		}
+	}
+	return first
 }
 
 func arrayHolds(raw json.RawMessage, want string) bool {

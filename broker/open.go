@@ -67,7 +67,7 @@ func (h *Hub) Open(ctx context.Context, req OpenRequest) (*Opening, error) {
 	if err != nil {
 		return nil, err
 	}
-	st.entries = entries
+	st.entries, st.grants = entriesOf(entries), slim(req.Grants, entries)
 	release, err := h.acquire(ctx)
 	if err != nil {
 		return nil, err
@@ -79,12 +79,12 @@ func (h *Hub) Open(ctx context.Context, req OpenRequest) (*Opening, error) {
 	}
 	st.pos = pos.Seq
 	var history []*Frame
-	for _, e := range st.entries {
+	for _, e := range entries {
 		if err := h.resolve(ctx, e, req.Cursor, pos); err != nil {
 			return nil, err
 		}
 		st.pos = min(st.pos, e.after)
-		if e.Last > 0 && req.Cursor == "" {
+		if e.last > 0 && req.Cursor == "" {
 			last, err := h.lastOf(ctx, e)
 			if err != nil {
 				return nil, err
@@ -102,11 +102,11 @@ func (h *Hub) amendOpening(ctx context.Context, st *stream, req OpenRequest, pos
 	if len(req.Add) == 0 && len(req.Remove) == 0 {
 		return nil
 	}
-	added, err := h.resolveAll(ctx, st, req.Add, pos)
+	added, slimmed, err := h.resolveAll(ctx, st, req.Add, pos)
 	if err != nil {
 		return err
 	}
-	c, err := st.shard.amend(st, added, req.Add, req.Remove)
+	c, err := st.shard.amend(st, added, slimmed, req.Remove)
 	if err != nil {
 		return err
 	}
@@ -115,7 +115,7 @@ func (h *Hub) amendOpening(ctx context.Context, st *stream, req OpenRequest, pos
 }
 
 func (h *Hub) newStream(req OpenRequest) *stream {
-	st := &stream{id: req.Stream, site: req.Site.ID, grants: req.Grants, opened: h.now()}
+	st := &stream{id: req.Stream, site: req.Site.ID, opened: h.now()}
 	if st.id.IsZero() {
 		st.id = NewStreamID()
 	}
@@ -138,37 +138,9 @@ func (h *Hub) acquire(ctx context.Context) (release func(), err error) {
 	}
 }
 
-// mergeEntries makes a stream's entries of all its grants. What is granted twice is one entry that lives as long as
-// the later grant.
-func mergeEntries(st *stream, grants []*Grant, limit int) ([]*entry, error) {
-	var out []*entry
-	byChannel := make(map[ChannelID][]*entry)
-	for _, g := range grants {
-	next:
-		for i := range g.Entries {
-			for _, e := range byChannel[g.Entries[i].Channel] {
-				if e.same(&g.Entries[i]) {
-					e.grants = append(e.grants, g)
-					continue next
-				}
-			}
-			if len(out) == limit {
-				return nil, Errorf(CodeTooLarge, "the stream would have more than %d channels, its site's limit", limit)
-			}
-			e := &entry{Entry: g.Entries[i], grants: []*Grant{g}, st: st}
-			out = append(out, e)
-			byChannel[e.Channel] = append(byChannel[e.Channel], e)
-		}
-	}
-	return out, nil
-}
-
 // welcome mints the tokens and makes the first frames.
 func (h *Hub) welcome(st *stream, req OpenRequest, pos Cursor, history []*Frame) (*Opening, error) {
-	for _, e := range st.entries {
-		e.From = Start{Cursor: Cursor{h.epoch, e.after}.String()}
-	}
-	resume, key, err := h.mint(st.site, st.id, remaining(st.grants, st.entries, h.now()))
+	resume, key, err := h.mint(st.site, st.id, remaining(h.epoch, st.grants, st.entries, h.now()))
 	if err != nil {
 		return nil, err
 	}
@@ -232,7 +204,7 @@ func (o *Opening) Attach(sink Sink, head []byte, skipHello bool) {
 // Current mints the tokens for what the stream has come to. It may be called only when the stream has ended: after
 // Poll.Wait.
 func (o *Opening) Current() (resume, key string, err error) {
-	return o.hub.mint(o.st.site, o.st.id, remaining(o.st.grants, o.st.entries, o.hub.now()))
+	return o.hub.mint(o.st.site, o.st.id, remaining(o.hub.epoch, o.st.grants, o.st.entries, o.hub.now()))
 }
 
 // GiveUp is called in place of Attach.
@@ -246,13 +218,13 @@ func (o *Opening) End() {
 
 // resolve finds an entry's start: the later of cursor and from; with neither, the head. A start that cannot be read
 // or lies outside the log's knowledge is no error: the entry is not recovered and goes on from the head.
-func (h *Hub) resolve(ctx context.Context, e *entry, cursor string, pos Cursor) error {
-	start, known, err := h.startOf(ctx, e.From, cursor, pos)
+func (h *Hub) resolve(ctx context.Context, e asked, cursor string, pos Cursor) error {
+	start, known, err := h.startOf(ctx, e.from, cursor, pos)
 	if err != nil {
 		return err
 	}
 	if known {
-		known, err = h.whole(ctx, Channel{e.st.site, e.Channel}, start)
+		known, err = h.whole(ctx, Channel{e.st.site, e.channel}, start)
 		if err != nil {
 			return err
 		}
@@ -260,7 +232,7 @@ func (h *Hub) resolve(ctx context.Context, e *entry, cursor string, pos Cursor) 
 	if e.recovered = known; !known {
 		start = pos.Seq
 	}
-	e.after, e.base = start, start
+	e.join(start)
 	return nil
 }
 
@@ -314,20 +286,20 @@ func (h *Hub) whole(ctx context.Context, ch Channel, start uint64) (bool, error)
 }
 
 // lastOf gives the newest events of an entry at or before its start, as history.
-func (h *Hub) lastOf(ctx context.Context, e *entry) ([]*Frame, error) {
+func (h *Hub) lastOf(ctx context.Context, e asked) ([]*Frame, error) {
 	const lookAt = 1000
-	p, err := h.log.Last(ctx, Channel{e.st.site, e.Channel}, lookAt)
+	p, err := h.log.Last(ctx, Channel{e.st.site, e.channel}, lookAt)
 	if err != nil {
 		return nil, err
 	}
 	var matching []*Event
 	for i := range p.Events {
-		if e.Filter.Match(p.Events[i].Data) {
+		if e.filter.Match(p.Events[i].Data) {
 			matching = append(matching, &p.Events[i])
 		}
 	}
 	var out []*Frame
-	for _, ev := range matching[max(0, len(matching)-e.Last):] {
+	for _, ev := range matching[max(0, len(matching)-e.last):] {
 		if ev.Seq <= e.after {
 			out = append(out, replayFrame(h.epoch, ev))
 		}

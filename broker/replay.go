@@ -57,7 +57,7 @@ func readsOf(entries []*entry, pos uint64) []read {
 	reads := make([]read, 0, len(entries))
 	for _, e := range entries {
 		reads = append(reads, read{
-			channel: Channel{e.st.site, e.Channel}, as: e.As, filter: e.Filter,
+			channel: Channel{e.st.site, e.channel}, as: e.as(), filter: e.filter,
 			after: max(e.after, pos), base: e.base,
 		})
 	}

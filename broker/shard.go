@@ -3,7 +3,6 @@ package broker
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"runtime"
 	"sync"
 	"time"
@@ -56,12 +55,6 @@ type delivery struct {
 	head        uint64
 	// broken: records between the last delivery and this one were removed before they were heard.
 	broken bool
-}
-
-// topic is a channel with at least one subscription on this shard.
-type topic struct {
-	channel Channel
-	subs    []*entry
 }
 
 func newShard(h *Hub) *shard {
@@ -193,23 +186,8 @@ func (s *shard) leaveLive() {
 func (s *shard) dispatch(frames []*Frame, head uint64) {
 	s.turn++
 	for _, f := range frames {
-		t := s.topics[f.channel]
-		if t == nil {
-			continue
-		}
-		var top parsedTop
-		for _, e := range t.subs {
-			st := e.st
-			if st.state != stateLive || len(e.Filter) > 0 && !e.Filter.matchTop(top.of(f)) {
-				continue
-			}
-			if st.turn != s.turn {
-				st.turn, st.run = s.turn, st.run[:0]
-				s.touched = append(s.touched, st)
-			}
-			if n := len(st.run); n == 0 || st.run[n-1] != f {
-				st.run = append(st.run, f)
-			}
+		if t := s.topics[f.channel]; t != nil {
+			t.matching(f, func(e *entry) { s.collect(e.st, f) })
 		}
 	}
 	s.pos = head
@@ -228,17 +206,18 @@ func (s *shard) dispatch(frames []*Frame, head uint64) {
 	s.hub.stats.dispatched.Add(int64(len(frames)))
 }
 
-// parsedTop parses an event's top level at most once for all filters.
-type parsedTop struct {
-	parsed bool
-	top    map[string]json.RawMessage
-}
-
-func (p *parsedTop) of(f *Frame) map[string]json.RawMessage {
-	if !p.parsed {
-		p.parsed, p.top = true, topLevel(f.payload)
+// collect notes that st has to get f in this dispatch: once, however many of its entries match.
+func (s *shard) collect(st *stream, f *Frame) {
+	if st.state != stateLive {
+		return
 	}
-	return p.top
+	if st.turn != s.turn {
+		st.turn, st.run = s.turn, st.run[:0]
+		s.touched = append(s.touched, st)
+	}
+	if n := len(st.run); n == 0 || st.run[n-1] != f {
+		st.run = append(st.run, f)
+	}
 }
 
 // joined keeps the last run of frames that was joined to one piece of bytes: the next stream usually has the same.

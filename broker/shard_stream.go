@@ -38,28 +38,23 @@ func (s *shard) attach(st *stream, first []*Frame) {
 }
 
 func (s *shard) subscribe(e *entry) {
-	ch := Channel{e.st.site, e.Channel}
+	ch := Channel{e.st.site, e.channel}
 	t := s.topics[ch]
 	if t == nil {
 		t = &topic{channel: ch}
 		s.topics[ch] = t
 	}
-	e.topic, e.slot = t, len(t.subs)
-	t.subs = append(t.subs, e)
+	e.channel = t.channel.ID // one string for all who hear the channel
+	t.add(e)
 }
 
 func (s *shard) unsubscribe(e *entry) {
-	t := e.topic
-	if t == nil {
+	if e.bucket == nil {
 		return
 	}
-	last := len(t.subs) - 1
-	t.subs[e.slot] = t.subs[last]
-	t.subs[e.slot].slot = e.slot
-	t.subs[last] = nil
-	t.subs = t.subs[:last]
-	e.topic = nil
-	if last == 0 {
+	t := s.topics[Channel{e.st.site, e.channel}]
+	t.remove(e)
+	if t.entries == 0 {
 		delete(s.topics, t.channel)
 	}
 }

@@ -71,7 +71,7 @@ func (s *shard) describe(st *stream) StreamInfo {
 		info.Position = st.pos
 	}
 	for _, e := range st.entries {
-		info.Channels = append(info.Channels, e.Channel)
+		info.Channels = append(info.Channels, e.channel)
 	}
 	return info
 }
@@ -112,16 +112,16 @@ func addLive(all map[ChannelID]*LiveChannel, t *topic) {
 		l = &LiveChannel{Channel: t.channel.ID}
 		all[t.channel.ID] = l
 	}
-	seen := make(map[*stream]bool, len(t.subs))
-	for _, e := range t.subs {
-		if e.Component != "" {
-			l.Component = e.Component
+	seen := make(map[*stream]bool, t.entries)
+	t.each(func(e *entry) {
+		if e.component != "" {
+			l.Component = e.component
 		}
 		if !seen[e.st] {
 			seen[e.st] = true
 			l.Streams++
 		}
-	}
+	})
 }
 
 // Audience counts the live streams on a channel.

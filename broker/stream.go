@@ -1,6 +1,9 @@
 package broker
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // streamState says where a stream's frames come from.
 type streamState uint8
@@ -50,51 +53,13 @@ type stream struct {
 	turn uint64
 }
 
-// entry is one subscription of a stream.
-type entry struct {
-	Entry
-	// grants gave it; it ends when the last of them does.
-	grants []*Grant
-	// after: events up to here are not owed. base: the chain of counted events is known to be whole up to here.
-	after, base uint64
-	recovered   bool
-
-	st    *stream
-	topic *topic // nil until the stream is attached
-	slot  int    // in topic.subs
-}
-
-// until is when the last grant ends.
-func (e *entry) until() time.Time {
-	var last time.Time
-	for _, g := range e.grants {
-		if g.Until.After(last) {
-			last = g.Until
-		}
-	}
-	return last
-}
-
-// same tells whether granting other again changes nothing but the end of e.
-func (e *entry) same(other *Entry) bool {
-	if e.Channel != other.Channel || e.As != other.As || len(e.Filter) != len(other.Filter) {
-		return false
-	}
-	for k, v := range e.Filter {
-		if w, ok := other.Filter[k]; !ok || v != w {
-			return false
-		}
-	}
-	return true
-}
-
 // wants tells whether the stream has to hear f, an event's frame.
 func (st *stream) wants(f *Frame) bool {
 	if f.channel.Site != st.site {
 		return false
 	}
 	for _, e := range st.entries {
-		if e.Channel == f.channel.ID && f.Seq > e.after && e.Filter.Match(f.payload) {
+		if e.channel == f.channel.ID && f.Seq > e.after && e.filter.Match(f.payload) {
 			return true
 		}
 	}
@@ -109,14 +74,14 @@ func (st *stream) matcher() func(*Frame) bool {
 	}
 	byChannel := make(map[ChannelID][]*entry, len(st.entries))
 	for _, e := range st.entries {
-		byChannel[e.Channel] = append(byChannel[e.Channel], e)
+		byChannel[e.channel] = append(byChannel[e.channel], e)
 	}
 	return func(f *Frame) bool {
 		if f.channel.Site != st.site {
 			return false
 		}
 		for _, e := range byChannel[f.channel.ID] {
-			if f.Seq > e.after && e.Filter.Match(f.payload) {
+			if f.Seq > e.after && e.filter.Match(f.payload) {
 				return true
 			}
 		}
@@ -124,9 +89,9 @@ func (st *stream) matcher() func(*Frame) bool {
 	}
 }
 
-// remaining gives the grants of the stream with the entries that are still on it, each owed from its own start; it is
+// remaining gives the grants of the stream with the entries that are still on it, each owed from where it joined; it is
 // what a resume token signs. A grant without entries stays for its right to send, until it ends.
-func remaining(grants []*Grant, entries []*entry, now time.Time) []*Grant {
+func remaining(epoch Epoch, grants []*Grant, entries []*entry, now time.Time) []*Grant {
 	out := make([]*Grant, 0, len(grants))
 	for _, g := range grants {
 		if !g.Until.After(now) {
@@ -135,15 +100,29 @@ func remaining(grants []*Grant, entries []*entry, now time.Time) []*Grant {
 		left := *g
 		left.Entries = nil
 		for _, e := range entries {
-			for _, by := range e.grants {
-				if by == g {
-					kept := e.Entry
-					kept.From = e.From
-					left.Entries = append(left.Entries, kept)
-				}
+			if slices.Contains(e.grants, g) {
+				left.Entries = append(left.Entries, e.granted(epoch))
 			}
 		}
 		out = append(out, &left)
+	}
+	return out
+}
+
+// slim is g without its entries: the stream has them as its own.
+func slim(grants []*Grant, entries []asked) []*Grant {
+	out := make([]*Grant, len(grants))
+	for i, g := range grants {
+		copied := *g
+		copied.Entries = nil
+		out[i] = &copied
+		for _, e := range entries {
+			for k := range e.grants {
+				if e.grants[k] == g {
+					e.grants[k] = &copied
+				}
+			}
+		}
 	}
 	return out
 }

@@ -18,7 +18,7 @@ func (s *shard) remove(st *stream, drop func(*entry) bool) (removed []string) {
 	for _, e := range st.entries {
 		if drop(e) {
 			s.unsubscribe(e)
-			removed = append(removed, e.As)
+			removed = append(removed, e.as())
 		} else {
 			kept = append(kept, e)
 		}
@@ -27,7 +27,7 @@ func (s *shard) remove(st *stream, drop func(*entry) bool) (removed []string) {
 		added := c.added[:0:0]
 		for _, e := range c.added {
 			if drop(e) {
-				removed = append(removed, e.As)
+				removed = append(removed, e.as())
 			} else {
 				added = append(added, e)
 			}
@@ -60,7 +60,7 @@ func (s *shard) purgeGrants(st *stream, gone func(*Grant, ChannelID) bool, code 
 	removed := s.remove(st, func(e *entry) bool {
 		left := e.grants[:0:0]
 		for _, g := range e.grants {
-			if !gone(g, e.Channel) {
+			if !gone(g, e.channel) {
 				left = append(left, g)
 			}
 		}
