@@ -188,8 +188,8 @@ func TestTheDemoLosesNothingWhenItIsBroken(t *testing.T) {
 	}
 	ada.click("#ten")
 	ada.until("each was counted once", `document.getElementById('verdict').textContent.includes('40 points')`)
-	ada.until("the panel has it", `document.getElementById('messages').textContent === '41'`)
+	ada.until("the panel has it", `Number(document.getElementById('effects').textContent) >= 41`)
 	if effects := ada.text("#effects"); effects != "41" {
-		t.Errorf("41 messages had %s effects", effects)
+		t.Errorf("40 answers and a report had %s effects", effects)
 	}
 }

@@ -112,7 +112,7 @@ export class Client {
     if (!CONTROL.has(event)) {
       const at = id || data.at;
       if (!later(at, this.cursor)) { this.dropped++; return; }
-      this.#emit('event', { type: event, data: data.data, channel: data.channel, time: data.time, at, late: this.#catching });
+      this.#emit('event', { type: event, data: data.data, channel: data.channel, time: data.time, at, late: this.#catching && this.reconnects > 0 });
     }
     if (id && later(id, this.cursor)) {
       this.cursor = id;

@@ -51,10 +51,11 @@ export class Strip {
     g.globalAlpha = 1;
     g.fillStyle = c.line;
     g.fillRect(0, height - 1, width, 1);
+    const line = width < 450 ? 1 : 2;
     for (const e of this.#events) {
       g.fillStyle = e.late ? c.replayed : c.accent;
       const h = (e.tall ? 0.95 : 0.5) * (height - 4);
-      g.fillRect(x(e.at), height - 1 - h, e.tall ? 3 : 2, h);
+      g.fillRect(x(e.at), height - 1 - h, (e.tall ? 1.5 : 1) * line, h);
     }
   }
 }
