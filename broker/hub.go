@@ -225,6 +225,22 @@ func (h *Hub) Drain(ctx context.Context) error {
 	return nil
 }
 
+// EndSite ends the streams of a site that is not configured any more, as if all its grants were revoked.
+func (h *Hub) EndSite(ctx context.Context, site SiteID) error {
+	for _, s := range h.shards {
+		if err := s.ask(ctx, func() {
+			for _, st := range s.streams {
+				if st.site == site {
+					s.dismiss(st, codeRevoked, 0)
+				}
+			}
+		}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // Revoked tells whether the entry for ch that g gave is revoked; "" asks for the grant as a whole.
 func (h *Hub) Revoked(g *Grant, ch ChannelID) bool { return h.revoked.hit(g, ch) }
 

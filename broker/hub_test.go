@@ -258,6 +258,24 @@ func TestDrainSaysByeWithASpreadRetry(t *testing.T) {
 	}
 }
 
+func TestASiteThatIsRemovedTakesItsStreamsWithIt(t *testing.T) {
+	b := startHub(t, memory.New(time.Now))
+	c := b.open(broker.OpenRequest{Grants: []*broker.Grant{grant("a")}})
+	c.await(t, "hello", atLeast(1, "hello"))
+	for _, site := range []broker.SiteID{"another", testSite} {
+		if n := b.hub.Stats().Streams; n != 1 {
+			t.Fatalf("%d streams before %s is ended", n, site)
+		}
+		if err := b.hub.EndSite(context.Background(), site); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got := c.await(t, "bye", atLeast(1, "bye"))
+	if got[len(got)-1].data["reason"] != "revoked" {
+		t.Errorf("bye says %v", got[len(got)-1])
+	}
+}
+
 func TestHeartbeatsFillSilence(t *testing.T) {
 	b := startHub(t, memory.New(time.Now), func(c *broker.HubConfig) { c.Heartbeat = time.Second })
 	c := b.open(broker.OpenRequest{Grants: []*broker.Grant{grant("a")}})

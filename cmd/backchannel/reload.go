@@ -21,7 +21,15 @@ func (a *App) Reload(ctx context.Context) error {
 	for _, key := range conf.needRestart(a.Config()) {
 		a.logger.LogAttrs(ctx, slog.LevelWarn, "a changed setting waits for a restart", slog.String("key", key))
 	}
+	before := a.Config()
 	a.use(conf)
+	for id := range before.sites {
+		if conf.sites[id] == nil {
+			if err := a.hub.EndSite(ctx, id); err != nil {
+				return fmt.Errorf("end the streams of site %s: %w", id, err)
+			}
+		}
+	}
 	applyMemoryLimit(ctx, a.logger, conf.Memory)
 	a.store.SetLimits(conf.retention(), conf.bounds())
 	a.dispatcher.Reload()
