@@ -23,7 +23,7 @@ const crashWriters = 8
 
 // crashChild appends until it is killed. A line on standard output says what was acknowledged.
 func crashChild(dir string) {
-	store, err := persist.Open(persist.Options{Dir: dir, MinFree: 1 << 20, Ballast: 1 << 20})
+	store, err := persist.Open(persist.Options{Dir: dir, Retention: keepAll(), MinFree: 1 << 20, Ballast: 1 << 20})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
@@ -36,6 +36,8 @@ func crashChild(dir string) {
 	fmt.Fprintln(os.Stderr, <-failed)
 	os.Exit(1)
 }
+
+func keepAll() persist.Retention { return persist.Retention{PerChannel: -1} }
 
 func crashWriter(store *persist.Store, name string) error {
 	ctx := context.Background()
@@ -88,7 +90,7 @@ func TestKilledStoreKeepsWhatItAcknowledged(t *testing.T) {
 	}
 	t.Logf("%d events and %d deliveries were acknowledged in %d rounds", len(acked.events), len(acked.deliveries), rounds)
 	opts := small(t)
-	opts.Dir = dir
+	opts.Dir, opts.Retention = dir, keepAll()
 	s := run(t, opts)
 	defer s.stop(t)
 	acked.check(t, s)
