@@ -95,7 +95,7 @@ func (s *Server) pollOn(w http.ResponseWriter, r *http.Request, body openBody, b
 		Site: base.Site, Stream: base.Stream, Grants: base.Grants, Back: true, Cursor: body.Cursor, Add: add, Remove: body.Remove,
 	})
 	if err != nil {
-		s.fail(w, r, err)
+		s.failOpen(w, r, err, true)
 		return
 	}
 	sink := broker.NewPoll()

@@ -56,11 +56,7 @@ func (s *Server) openStream(w http.ResponseWriter, r *http.Request) {
 		Refused: refusedGrants(session.Refused), Pad: body.Pad,
 	})
 	if err != nil {
-		if back && broker.CodeOf(err) == broker.CodeUnavailable {
-			// A browser's EventSource gives up for good on any answer but 200, and tries again after a cut.
-			panic(http.ErrAbortHandler)
-		}
-		s.fail(w, r, err)
+		s.failOpen(w, r, err, back)
 		return
 	}
 	streamHeader(w.Header())
@@ -68,6 +64,15 @@ func (s *Server) openStream(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.serveStream(w, r, opening)
+}
+
+// failOpen answers an opening that came to nothing. Who was accepted before and comes back while the broker is
+// stopping gets a cut: a browser's EventSource gives up for good on any answer but 200, and tries again after a cut.
+func (s *Server) failOpen(w http.ResponseWriter, r *http.Request, err error, back bool) {
+	if back && broker.CodeOf(err) == broker.CodeUnavailable {
+		panic(http.ErrAbortHandler)
+	}
+	s.fail(w, r, err)
 }
 
 // readOpen takes the request apart: the body of a POST, the query of a GET. Query strings are never logged.
