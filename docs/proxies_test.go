@@ -14,8 +14,9 @@ import (
 	"time"
 )
 
-// A proxy that holds events back shows them late or never; on loopback a tenth of this would do.
-const prompt = 2 * time.Second
+// A proxy that holds events back does so until much more has come, which is never here: heartbeats take 15 s. On an idle
+// machine a hundredth of this would do.
+const prompt = 10 * time.Second
 
 const nginxAround = `daemon off; pid nginx.pid; error_log stderr; worker_processes 1;
 events { worker_connections 64; }
