@@ -231,7 +231,7 @@ func (h *Hub) EndSite(ctx context.Context, site SiteID) error {
 		if err := s.ask(ctx, func() {
 			for _, st := range s.streams {
 				if st.site == site {
-					s.dismiss(st, codeRevoked, 0)
+					s.dismiss(st, codeRevoked, comeBack())
 				}
 			}
 		}); err != nil {

@@ -3,7 +3,6 @@ package broker
 import (
 	"context"
 	"encoding/json"
-	"math/rand/v2"
 	"strings"
 )
 
@@ -159,7 +158,7 @@ func (h *Hub) welcome(st *stream, req OpenRequest, pos Cursor, history []*Frame)
 	if err != nil {
 		return nil, err
 	}
-	prefix := retryField(1000+rand.IntN(2000)) + "\n" + padding(req.Pad) //nolint:gosec // audited: jitter, no secret
+	prefix := retryField(int(comeBack().Milliseconds())) + "\n" + padding(req.Pad)
 	hello := controlFrame(nil, FrameHello, data, prefix)
 	return &Opening{
 		st: st, hub: h, first: append([]*Frame{hello}, history...), Cursor: Cursor{h.epoch, st.pos},

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"encoding/json"
+	"math/rand/v2"
 	"time"
 )
 
@@ -72,7 +73,7 @@ func (s *shard) purgeGrants(st *stream, gone func(*Grant, ChannelID) bool, code 
 		return false, false
 	}
 	if len(kept) == 0 || len(removed) > 0 && len(st.entries) == 0 && len(st.changes) == 0 && !sends {
-		s.dismiss(st, code, 0)
+		s.dismiss(st, code, comeBack())
 		return true, true
 	}
 	if len(removed) > 0 {
@@ -110,9 +111,11 @@ func byeFrame(reason string, retry time.Duration) *Frame {
 		Reason string `json:"reason"`
 		Retry  int    `json:"retry"`
 	}{reason, ms})
-	prefix := ""
-	if ms > 0 {
-		prefix = retryField(ms)
-	}
-	return controlFrame(nil, FrameBye, data, prefix)
+	return controlFrame(nil, FrameBye, data, retryField(ms))
+}
+
+// comeBack is how long a page is told to wait before it opens a stream again, spread so that those who left together
+// do not come back together.
+func comeBack() time.Duration {
+	return time.Second + rand.N(2*time.Second) //nolint:gosec // audited: jitter, no secret
 }

@@ -19,6 +19,7 @@ const (
 type pollAnswer struct {
 	Cursor  broker.Cursor         `json:"cursor"`
 	Resume  string                `json:"resume"`
+	Key     string                `json:"key"`
 	Frames  []pollFrame           `json:"frames"`
 	Refused []broker.RefusedGrant `json:"refused,omitempty"`
 }
@@ -81,7 +82,7 @@ func (s *Server) pollFirst(w http.ResponseWriter, r *http.Request, body openBody
 		return
 	}
 	defer opening.GiveUp()
-	writeJSON(w, http.StatusOK, "application/json", pollAnswer{Cursor: opening.Cursor, Resume: opening.Resume, Frames: pollFrames(opening.First(), opening.Cursor.Epoch)})
+	writeJSON(w, http.StatusOK, "application/json", pollAnswer{Cursor: opening.Cursor, Resume: opening.Resume, Key: opening.Key, Frames: pollFrames(opening.First(), opening.Cursor.Epoch)})
 }
 
 // pollOn goes on with the stream of a resume token.
@@ -111,13 +112,13 @@ func (s *Server) pollOn(w http.ResponseWriter, r *http.Request, body openBody, b
 	if err != nil {
 		return // the client has gone
 	}
-	resume, _, err := opening.Current()
+	resume, key, err := opening.Current()
 	if err != nil {
 		s.fail(w, r, err)
 		return
 	}
 	writeJSON(w, http.StatusOK, "application/json", pollAnswer{
-		Cursor: broker.Cursor{Epoch: opening.Cursor.Epoch, Seq: pos}, Resume: resume,
+		Cursor: broker.Cursor{Epoch: opening.Cursor.Epoch, Seq: pos}, Resume: resume, Key: key,
 		Frames: pollFrames(frames, opening.Cursor.Epoch), Refused: refused,
 	})
 }
