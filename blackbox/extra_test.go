@@ -119,7 +119,11 @@ func TestStalledReadersCostBoundedMemory(t *testing.T) {
 	quick.awaitEvents(1)
 	after := residentMiB(t, c.b)
 	t.Logf("resident: %d MiB with 150 streams, %d MiB when all are 32 MB behind; the next event took %s", before, after, time.Since(begun))
-	if after-before > 400 {
+	limit := 400
+	if *brokerRace {
+		limit = 1200
+	}
+	if after-before > limit {
 		t.Errorf("it grew by %d MiB", after-before)
 	}
 }

@@ -233,7 +233,7 @@ func (s *stream) story() string {
 	defer s.mu.Unlock()
 	var b strings.Builder
 	for _, f := range s.frames[max(0, len(s.frames)-12):] {
-		b.WriteString("\n  id=" + f.id + " event=" + f.event + " data=" + f.data[:min(len(f.data), 300)])
+		b.WriteString("\n  id=" + f.id + " event=" + f.event + " data=" + f.data[:min(len(f.data), 160)])
 	}
 	if s.err != nil {
 		b.WriteString("\n  then " + s.err.Error())
