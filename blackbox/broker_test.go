@@ -201,11 +201,11 @@ func (b *brokerProcess) finish() {
 	text := strings.Join(b.log, "\n")
 	b.mu.Unlock()
 	if b.t.Failed() {
-		b.t.Logf("the broker's log ends with:\n%s", b.lastLog(40))
+		b.t.Logf("the broker's log ends with:\n%s", b.lastLog(12))
 	}
-	for _, bad := range []string{"panic:", "DATA RACE", "BUG:", "goroutine 1 ["} {
-		if strings.Contains(text, bad) {
-			b.t.Errorf("the broker's log has %q:\n%s", bad, b.lastLog(80))
+	for _, bad := range []string{"panic:", "fatal error:", "unexpected fault", "DATA RACE", "BUG:"} {
+		if i := strings.Index(text, bad); i >= 0 {
+			b.t.Errorf("the broker's log has %q:\n%s", bad, text[max(0, i-500):min(len(text), i+2500)])
 		}
 	}
 	for what, secret := range b.conf.secrets() {

@@ -3,6 +3,7 @@ package blackbox_test
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"strings"
@@ -19,6 +20,10 @@ type page struct {
 
 // pagesOf follows next until it ends and returns all texts of a list.
 func (c *client) pagesOf(t testing.TB, path string, query url.Values, list func(page) []json.RawMessage) (all []string, pages int) {
+	query = maps.Clone(query)
+	if query == nil {
+		query = url.Values{}
+	}
 	t.Helper()
 	for {
 		var p page

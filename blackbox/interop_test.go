@@ -48,7 +48,7 @@ func ordinary(s *site, channel string) url.Values {
 	return url.Values{"grant": {s.grant([]entry{{"h": channel, "from": from}}, func(c claims) { c["exp"] = c["until"] })}}
 }
 
-// interop publishes through three cuts and wants every number once and in order.
+// interop publishes through three cuts and a kill, and wants every number once and in order.
 func interop(t *testing.T, c *client, channel string, p *cutter, heard func() []int) {
 	t.Helper()
 	want := 0
@@ -70,8 +70,10 @@ func interop(t *testing.T, c *client, channel string, p *cutter, heard func() []
 		eventually(t, within, "a new connection", func() bool { return p.connections() > conns })
 		eventually(t, within, "what was missed", func() bool { return len(heard()) >= want })
 	}
-	publish(1)
-	eventually(t, within, "the last event", func() bool { return len(heard()) >= want })
+	c.b.kill()
+	c.b.start()
+	publish(20)
+	eventually(t, within, "what came after a kill", func() bool { return len(heard()) >= want })
 	for i, n := range heard() {
 		if n != i+1 {
 			t.Fatalf("heard %v: event %d is %d", heard(), i+1, n)

@@ -2,6 +2,7 @@ package blackbox_test
 
 import (
 	"bufio"
+	"encoding/json"
 	"fmt"
 	"net"
 	"net/http"
@@ -80,4 +81,31 @@ func slowStream(t *testing.T, c *client, grant string) (net.Conn, *bufio.Reader)
 		t.Fatalf("an answer to HTTP/1.0 in %v", resp.TransferEncoding)
 	}
 	return conn, br
+}
+
+// TestASocketThatTakesNothingIsClosedAfterAMinute takes over a minute, so it runs with -torture only.
+func TestASocketThatTakesNothingIsClosedAfterAMinute(t *testing.T) {
+	if !*fullTorture {
+		t.Skip("takes over a minute: run it with -torture")
+	}
+	c := start(t)
+	h := c.s.hash("a")
+	conn, _ := slowStream(t, c, c.s.hears(h))
+	pad := strings.Repeat("x", 100<<10)
+	for range 200 {
+		c.publish(t, h, pad)
+	}
+	begun := time.Now()
+	streams := func() int {
+		got, _ := c.pagesOf(t, "/v1/streams", nil, func(p page) []json.RawMessage { return p.Streams })
+		return len(got)
+	}
+	if n := streams(); n != 1 {
+		t.Fatalf("%d streams are listed, want the one", n)
+	}
+	eventually(t, 90*time.Second, "it is closed", func() bool { return streams() == 0 })
+	if d := time.Since(begun); d < 55*time.Second {
+		t.Errorf("it was closed after %s", d)
+	}
+	conn.Close()
 }
