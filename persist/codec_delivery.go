@@ -31,7 +31,8 @@ func encodeDelivery(r *deliveryRecord) []byte {
 	for _, t := range []time.Time{r.Accepted, r.Deadline, r.Due, r.Ended} {
 		out.time(t)
 	}
-	out.uint(uint64(max(r.Attempts, 0))) //nolint:gosec // not negative
+	out.uint(uint64(max(r.Attempts, 0)))
+	out.uint(uint64(max(r.RetriedAfter, 0)))
 	out.bool(r.Settled)
 	return out.b
 }
@@ -45,7 +46,8 @@ func decodeDelivery(b []byte) (*deliveryRecord, error) {
 	r.Channel, r.ChannelRef = broker.ChannelID(d.string()), d.string()
 	r.State, r.Outcome, r.Reason = webhooks.State(d.string()), webhooks.Outcome(d.string()), d.string()
 	r.Accepted, r.Deadline, r.Due, r.Ended = d.time(), d.time(), d.time(), d.time()
-	r.Attempts = int(d.uint()) //nolint:gosec // written from an int
+	r.Attempts = int(d.uint())     //nolint:gosec // written from an int
+	r.RetriedAfter = int(d.uint()) //nolint:gosec // written from an int
 	r.Settled = d.bool()
 	return r, d.err("delivery")
 }

@@ -56,7 +56,7 @@ func FuzzDeliveryComesBack(f *testing.F) {
 	f.Fuzz(func(t *testing.T, site, id, seal, reason string, reply, errBody []byte, at int64, attempts int, settled bool) {
 		d := webhooks.Delivery{
 			Message:  webhooks.Message{Ref: webhooks.Ref{Site: broker.SiteID(site), ID: webhooks.ID(id)}, Seal: seal, Kind: webhooks.KindJob},
-			Attempts: max(attempts, 0), Reason: reason, Settled: settled, Due: time.UnixMicro(at), State: webhooks.StateWaiting,
+			Attempts: max(attempts, 0), RetriedAfter: max(attempts/2, 0), Reason: reason, Settled: settled, Due: time.UnixMicro(at), State: webhooks.StateWaiting,
 		}
 		got, err := decodeDelivery(encodeDelivery(&deliveryRecord{Delivery: d, number: 7, dataBytes: 8, bodyBytes: 9}))
 		if err != nil || !reflect.DeepEqual(got.Delivery, d) || got.number != 7 || got.dataBytes != 8 || got.bodyBytes != 9 {

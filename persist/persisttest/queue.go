@@ -29,6 +29,7 @@ func RunQueue(t *testing.T, open Open) {
 		{"UnknownCallsStayPending", testPendingUnknown},
 		{"OutcomeIsRememberedForItsLife", testOutcomeLife},
 		{"DeadLetterIsKeptForItsLifeAndCanGoBack", testDead},
+		{"RetryByHandIsRemembered", testRetried},
 		{"IntakeIsRefusedAtTheBound", testQueueBound},
 		{"OldRepliesGoAndOutcomesStay", testReplyBound},
 		{"OldestDeadLettersGo", testDeadBound},
@@ -306,4 +307,24 @@ func testDead(t *testing.T, open Open) {
 	b.update(back)
 	b.clock.Move(webhooks.DeadLife)
 	b.gone("1")
+}
+
+func testRetried(t *testing.T, open Open) {
+	b := start(t, open, Settings{})
+	d := b.job("1")
+	b.accept(d)
+	d.State, d.Attempts, d.Ended = webhooks.StateDead, 11, b.clock.Now()
+	b.update(d)
+	d = b.get("1")
+	d.State, d.Ended, d.RetriedAfter = webhooks.StateWaiting, time.Time{}, d.Attempts
+	b.update(d)
+	d.Attempts++
+	b.update(d)
+	if b.Reopen != nil {
+		b.Reopen()
+	}
+	b.same(b.get("1"), d)
+	if got := b.pending(); len(got) != 1 || got[0].RetriedAfter != 11 || got[0].Attempts != 12 {
+		t.Errorf("pending after a retry by hand: %+v, want the 12th attempt after the 11th", got)
+	}
 }
