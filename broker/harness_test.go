@@ -4,12 +4,14 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
@@ -261,6 +263,12 @@ func (c *conn) close() {
 // openSocket opens a detached stream over loopback.
 func (b *bench) openSocket(req broker.OpenRequest) (client net.Conn, o *broker.Opening) {
 	b.t.Helper()
+	return b.openOn(req, nil)
+}
+
+// openOn opens a detached stream over loopback, with TLS if there is a configuration for it.
+func (b *bench) openOn(req broker.OpenRequest, secure *tls.Config) (client net.Conn, o *broker.Opening) {
+	b.t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		b.t.Fatal(err)
@@ -270,11 +278,16 @@ func (b *bench) openSocket(req broker.OpenRequest) (client net.Conn, o *broker.O
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	server, err := l.Accept()
+	b.t.Cleanup(func() { _ = client.Close() })
+	server, err := broker.TLSListener(l).Accept()
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	b.t.Cleanup(func() { _ = client.Close() })
+	if secure == nil {
+		server = server.(interface{ NetConn() net.Conn }).NetConn()
+	} else {
+		server, client = handshake(b.t, server, client, secure)
+	}
 	req.Site = b.site
 	o, err = b.hub.Open(context.Background(), req)
 	if err != nil {
@@ -286,6 +299,33 @@ func (b *bench) openSocket(req broker.OpenRequest) (client net.Conn, o *broker.O
 	}
 	o.Attach(sink, []byte("HEAD\n\n"), false)
 	return client, o
+}
+
+func handshake(t testing.TB, server, client net.Conn, secure *tls.Config) (net.Conn, net.Conn) {
+	t.Helper()
+	s := tls.Server(server, secure)
+	c := tls.Client(client, &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS12}) //nolint:gosec // a test's certificate
+	done := make(chan error, 1)
+	go func() { done <- s.Handshake() }()
+	if err := errors.Join(c.Handshake(), <-done); err != nil {
+		t.Fatal(err)
+	}
+	return s, c
+}
+
+// secure is a server's TLS configuration with a certificate of a test.
+func secure(t testing.TB) *tls.Config {
+	t.Helper()
+	s := httptest.NewUnstartedServer(nil)
+	s.StartTLS()
+	defer s.Close()
+	return &tls.Config{Certificates: s.TLS.Certificates, MinVersion: tls.VersionTLS12}
+}
+
+// roads are the ways on which a stream that is detached can be written.
+func roads(t *testing.T, test func(t *testing.T, secure *tls.Config)) {
+	t.Run("plain", func(t *testing.T) { test(t, nil) })
+	t.Run("TLS", func(t *testing.T) { test(t, secure(t)) })
 }
 
 // follow copies a connection into a reader until it ends.

@@ -2,6 +2,7 @@ package broker_test
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"net"
 	"runtime"
@@ -286,10 +287,18 @@ func TestHeartbeatsFillSilence(t *testing.T) {
 }
 
 func TestADetachedSocketThatStopsReadingCostsNobodyAndLosesNothing(t *testing.T) {
+	roads(t, stopsReading)
+}
+
+func stopsReading(t *testing.T, secure *tls.Config) {
 	b := startHub(t, memory.New(time.Now), func(c *broker.HubConfig) { c.RecentBytes = 1 << 20 })
-	stuck, _ := b.openSocket(broker.OpenRequest{Grants: []*broker.Grant{grant("a")}})
-	quick, _ := b.openSocket(broker.OpenRequest{Grants: []*broker.Grant{grant("a")}})
-	if err := stuck.(*net.TCPConn).SetReadBuffer(32 << 10); err != nil {
+	stuck, _ := b.openOn(broker.OpenRequest{Grants: []*broker.Grant{grant("a")}}, secure)
+	quick, _ := b.openOn(broker.OpenRequest{Grants: []*broker.Grant{grant("a")}}, secure)
+	raw := stuck
+	if c, ok := stuck.(*tls.Conn); ok {
+		raw = c.NetConn()
+	}
+	if err := raw.(*net.TCPConn).SetReadBuffer(32 << 10); err != nil {
 		t.Fatal(err)
 	}
 	q, _ := follow(quick)
@@ -316,10 +325,32 @@ func TestADetachedSocketThatStopsReadingCostsNobodyAndLosesNothing(t *testing.T)
 }
 
 func TestADetachedSocketThatLeavesIsForgotten(t *testing.T) {
+	roads(t, leaves)
+}
+
+func TestADetachedSocketIsToldThatTheStreamHasEnded(t *testing.T) {
+	roads(t, func(t *testing.T, secure *tls.Config) {
+		b := startHub(t, memory.New(time.Now))
+		client, _ := b.openOn(broker.OpenRequest{Grants: []*broker.Grant{grant("a")}}, secure)
+		r, done := follow(client)
+		r.await(t, "a heartbeat", atLeast(1, "heartbeat"))
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		if err := b.hub.Drain(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-done; err != nil {
+			t.Errorf("the stream was cut, not ended: %v", err)
+		}
+		r.await(t, "bye", atLeast(1, "bye"))
+	})
+}
+
+func leaves(t *testing.T, secure *tls.Config) {
 	b := startHub(t, memory.New(time.Now))
 	var all []net.Conn
 	for range 50 {
-		c, _ := b.openSocket(broker.OpenRequest{Grants: []*broker.Grant{grant("a")}})
+		c, _ := b.openOn(broker.OpenRequest{Grants: []*broker.Grant{grant("a")}}, secure)
 		all = append(all, c)
 	}
 	for _, c := range all {

@@ -113,6 +113,8 @@ func (s *shard) watch(ctx context.Context) error {
 				case sock == nil:
 				case e.Events&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0:
 					s.close(sock.st)
+				case sock.flush() != nil:
+					s.close(sock.st)
 				default:
 					s.resume(sock.st)
 				}

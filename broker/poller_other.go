@@ -15,8 +15,11 @@ func (poller) stop()        {}
 
 func (s *shard) watch(context.Context) error { return nil }
 
-// CanDetach tells whether this system can detach connections at all.
-const CanDetach = false
+// CanDetach tells that no connection can be detached on this system.
+func CanDetach(net.Conn) bool { return false }
+
+// TLSListener is l: there is nothing to prepare on this system.
+func TLSListener(l net.Listener) net.Listener { return l }
 
 // Detach takes no connection on this system: streams are written by goroutines (Buffered).
 func Detach(net.Conn) (s Sink, ok bool, err error) { return nil, false, nil }

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"crypto/tls"
 	"fmt"
 	"net"
 	"syscall"
@@ -22,17 +23,35 @@ type socket struct {
 	fd   int
 	slot int32 // in the shard's table of sockets
 	st   *stream
+	tls  *tlsWriter // nil for a plain connection
 }
 
-// CanDetach tells whether this system can detach connections at all.
-const CanDetach = true
+// transportOf finds the TCP connection under conn, and what encrypts on it; nil if conn cannot be detached.
+func transportOf(conn net.Conn) (*net.TCPConn, *tlsWriter) {
+	switch c := conn.(type) {
+	case *net.TCPConn:
+		return c, nil
+	case *tls.Conn:
+		if wire, ok := c.NetConn().(*wireConn); ok && wire.sock == nil {
+			tcp, _ := wire.Conn.(*net.TCPConn)
+			return tcp, &tlsWriter{conn: c, wire: wire}
+		}
+	}
+	return nil, nil
+}
+
+// CanDetach tells whether Detach takes conn: a TCP connection, or TLS over one from a TLSListener.
+func CanDetach(conn net.Conn) bool {
+	tcp, _ := transportOf(conn)
+	return tcp != nil
+}
 
 // Detach takes conn away from net/http and from Go's poller: its descriptor is duplicated and conn closed, so that an
-// idle stream costs neither goroutine nor buffers. ok is false where that is not possible (TLS, other systems); conn
-// is untouched then.
+// idle stream costs neither goroutine nor buffers. ok is false where CanDetach is; conn is untouched then. With TLS
+// nothing is read any more: a peer that goes is noticed by its FIN, and no browser sends anything else on a stream.
 func Detach(conn net.Conn) (s Sink, ok bool, err error) {
-	tcp, isTCP := conn.(*net.TCPConn)
-	if !isTCP {
+	tcp, enc := transportOf(conn)
+	if tcp == nil {
 		return nil, false, nil
 	}
 	raw, err := tcp.SyscallConn()
@@ -50,11 +69,15 @@ func Detach(conn net.Conn) (s Sink, ok bool, err error) {
 		return nil, false, fmt.Errorf("detach a connection: duplicate the descriptor: %w", dupErr)
 	}
 	// Closing the original takes the socket out of Go's poller; the duplicate keeps the connection open.
-	_ = conn.Close()
+	_ = tcp.Close()
 	// Both options only bound what a stuck or vanished peer costs; a stream works without them.
 	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, socketSendBuffer)
 	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(socketTimeout/time.Millisecond))
-	return &socket{fd: fd}, true, nil
+	sock := &socket{fd: fd, tls: enc}
+	if enc != nil {
+		enc.wire.sock = sock
+	}
+	return sock, true, nil
 }
 
 func (s *socket) open(st *stream) error {
@@ -62,9 +85,25 @@ func (s *socket) open(st *stream) error {
 	return st.shard.poller.add(s)
 }
 
-// write sends without waiting. A raw system call keeps the P: the call takes microseconds and must not cost a
-// hand-over; MSG_NOSIGNAL keeps a departed peer from raising SIGPIPE.
 func (s *socket) write(_ []*Frame, wire []byte) (int, error) {
+	if s.tls != nil {
+		return s.tls.write(wire)
+	}
+	return s.send(wire)
+}
+
+// flush sends what was encrypted and did not fit; an error ends the stream.
+func (s *socket) flush() error {
+	if s.tls == nil {
+		return nil
+	}
+	_, err := s.tls.wire.flush()
+	return err
+}
+
+// send sends without waiting. A raw system call keeps the P: the call takes microseconds and must not cost a
+// hand-over; MSG_NOSIGNAL keeps a departed peer from raising SIGPIPE.
+func (s *socket) send(wire []byte) (int, error) {
 	for {
 		n, _, errno := syscall.RawSyscall6(syscall.SYS_SENDTO, uintptr(s.fd),
 			uintptr(unsafe.Pointer(unsafe.SliceData(wire))), uintptr(len(wire)), //nolint:gosec // audited: the kernel only reads the slice, within the call
@@ -86,6 +125,9 @@ func (s *socket) settled(bool) bool { return false }
 func (s *socket) close(uint64) {
 	if s.st != nil {
 		s.st.shard.poller.remove(s)
+	}
+	if s.tls != nil {
+		s.tls.close()
 	}
 	_ = unix.Close(s.fd)
 	s.fd = -1

@@ -115,11 +115,17 @@ func streamHeader(h http.Header) {
 	h.Set("X-Accel-Buffering", "no")
 }
 
-// detach takes the connection away from net/http where that is possible: plain HTTP/1 over TCP. The header is written
-// by the stream's shard then, together with hello.
+type detachableKey struct{}
+
+// ConnContext is for http.Server: it notes whether streams on c can be detached. Without it none is.
+func ConnContext(ctx context.Context, c net.Conn) context.Context {
+	return context.WithValue(ctx, detachableKey{}, broker.CanDetach(c))
+}
+
+// detach takes the connection away from net/http where that is possible: HTTP/1 over TCP, with TLS or without. The
+// header is written by the stream's shard then, together with hello.
 func (s *Server) detach(w http.ResponseWriter, r *http.Request, opening *broker.Opening) bool {
-	_, tcp := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr)
-	if !broker.CanDetach || !tcp || r.ProtoMajor != 1 || r.TLS != nil {
+	if can, _ := r.Context().Value(detachableKey{}).(bool); !can || r.ProtoMajor != 1 {
 		return false
 	}
 	// The end of the connection ends the body: no chunks, so that a frame is the same bytes for everyone.

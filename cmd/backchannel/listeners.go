@@ -11,6 +11,9 @@ import (
 	"time"
 
 	"github.com/coreos/go-systemd/v22/activation"
+
+	"backchannel/broker"
+	"backchannel/handlers"
 )
 
 const (
@@ -153,6 +156,7 @@ func newHTTPServer(requests context.Context, ln net.Listener, h http.Handler, lo
 	return &httpServer{ln: ln, Server: &http.Server{
 		Handler: h, ReadHeaderTimeout: readHeaderTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes,
 		BaseContext: func(net.Listener) context.Context { return requests },
+		ConnContext: handlers.ConnContext,
 		ErrorLog:    slog.NewLogLogger(logger.Handler(), slog.LevelDebug), // broken handshakes are the internet's weather
 	}}
 }
@@ -161,7 +165,7 @@ func newHTTPServer(requests context.Context, ln net.Listener, h http.Handler, lo
 func (s *httpServer) run() error {
 	var err error
 	if s.tls {
-		err = s.ServeTLS(s.ln, "", "")
+		err = s.ServeTLS(broker.TLSListener(s.ln), "", "")
 	} else {
 		err = s.Serve(s.ln)
 	}
