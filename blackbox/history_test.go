@@ -20,11 +20,11 @@ type page struct {
 
 // pagesOf follows next until it ends and returns all texts of a list.
 func (c *client) pagesOf(t testing.TB, path string, query url.Values, list func(page) []json.RawMessage) (all []string, pages int) {
+	t.Helper()
 	query = maps.Clone(query)
 	if query == nil {
 		query = url.Values{}
 	}
-	t.Helper()
 	for {
 		var p page
 		c.server(t, http.MethodGet, path+"?"+query.Encode(), nil).decode(t, &p)

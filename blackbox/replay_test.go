@@ -275,11 +275,11 @@ func TestTheFirstHeartbeatFollowsALongReplayAtOnce(t *testing.T) {
 	c := start(t)
 	h := c.s.hash("a")
 	origin := c.publish(t, h, 0)
-	const events = 200
+	const events = 100
 	for range events {
 		c.publish(t, h, strings.Repeat("x", 100<<10))
 	}
-	for i := range 12 {
+	for i := range 10 {
 		s := c.open(t, map[string]any{"grants": []string{c.s.hears(h)}, "cursor": origin.String()})
 		eventually(t, 20*time.Second, "all events", func() bool { return len(s.heard()) == events })
 		f, ok := s.nextWithin(0)
