@@ -90,7 +90,7 @@ func keyNewest(site broker.SiteID, number uint64) []byte {
 // keyEnded orders ended deliveries of a class by time.
 func keyEnded(c class, at int64, number uint64) []byte {
 	k := []byte{kindEnded, byte(c)}
-	k = binary.BigEndian.AppendUint64(k, uint64(max(at, 0))) //nolint:gosec // not negative
+	k = binary.BigEndian.AppendUint64(k, uint64(max(at, 0)))
 	return binary.BigEndian.AppendUint64(k, number)
 }
 

@@ -22,5 +22,5 @@ func allocate(f *os.File, bytes int64, keepSize bool) error {
 	if keepSize {
 		mode = unix.FALLOC_FL_KEEP_SIZE
 	}
-	return unix.Fallocate(int(f.Fd()), mode, 0, bytes) //nolint:gosec // a descriptor fits
+	return unix.Fallocate(int(f.Fd()), mode, 0, bytes)
 }

@@ -119,8 +119,8 @@ func (s *Store) open(opts Options) (err error) {
 	s.space = newSpace(opts, s.log)
 	s.space.makeWay()
 	if s.db, err = badger.Open(badgerOptions(filepath.Join(opts.Dir, "badger"), s.log)); err != nil {
-		unlockDir(s.lock)
-		return fmt.Errorf("%w; see that the disk is not full and the files belong to this user, or restore a backup", err)
+		err = fmt.Errorf("%w; see that the disk is not full and the files belong to this user, or restore a backup", err)
+		return errors.Join(err, unlockDir(s.lock))
 	}
 	if err := s.begin(); err != nil {
 		return errors.Join(err, s.db.Close(), unlockDir(s.lock))

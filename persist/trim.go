@@ -21,7 +21,7 @@ const (
 
 // trimChannel removes what the count leaves behind. It runs once for each channel and group, so its reads are shared.
 func (g *group) trimChannel(h *head) error {
-	keep := uint64(max(g.c.s.limits().PerChannel, 0)) //nolint:gosec // not negative
+	keep := uint64(max(g.c.s.limits().PerChannel, 0))
 	if keep == 0 || h.ordinal <= keep {
 		return nil
 	}

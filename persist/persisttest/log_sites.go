@@ -123,7 +123,7 @@ func testTail(t *testing.T, open Open) {
 	defer cancel()
 	var group errgroup.Group
 	for i := range tails {
-		group.Go(func() error { return b.follow(ctx, uint64(i*60), 150+writers*each) })
+		group.Go(func() error { return b.follow(ctx, uint64(i*60), 150+writers*each) }) //nolint:gosec // at most 120
 	}
 	for range writers {
 		group.Go(func() error {

@@ -223,7 +223,7 @@ func (m *machine) at(t *rapid.T) {
 func (m *machine) check(t *rapid.T) {
 	for _, id := range m.ids {
 		ch := channel(id)
-		after := uint64(rapid.IntRange(0, len(m.model.records)+1).Draw(t, "after"))
+		after := uint64(rapid.IntRange(0, len(m.model.records)+1).Draw(t, "after")) //nolint:gosec // not negative
 		limit := broker.PageLimit{Events: rapid.IntRange(0, 4).Draw(t, "limit")}
 		want := m.model.pick(func(r *modelRecord) bool { return r.Channel == ch && r.Seq > after })
 		more := limit.Events > 0 && len(want) > limit.Events

@@ -2,6 +2,7 @@ package persisttest
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"testing"
 	"time"
@@ -179,7 +180,7 @@ func (b *bench) tail(after uint64) []broker.Event {
 			}
 		}
 	})
-	if context.Cause(ctx) != context.Canceled {
+	if !errors.Is(context.Cause(ctx), context.Canceled) {
 		b.t.Fatalf("tail after %d did not reach %d within a minute: %v", after, marker, err)
 	}
 	return out
