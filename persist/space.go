@@ -24,6 +24,8 @@ const (
 	ballastFloor = 8 << 20
 	// wakeBytes is how much may be written before the watch looks for a new log to back.
 	wakeBytes = 1 << 20
+	// sayPeriod is how often the log may hear that intake is refused, or taken again.
+	sayPeriod = 10 * time.Second
 )
 
 // space keeps the store from a disk that is full. Everything Badger writes goes to mapped sparse files, where no room
@@ -36,18 +38,21 @@ type space struct {
 	ballast ballast
 	statfs  func(dir string) (free int64, err error)
 	log     *slog.Logger
+	now     func() time.Time // only periods are measured with it
 
 	free    atomic.Int64 // as last seen
+	full    atomic.Bool  // written by watch: the floor was reached, and the margin above it is not free yet
 	pending atomic.Int64 // bytes written since the watch was woken
 	wake    chan struct{}
 	listed  time.Time       // owned by watch: when the directory was read
-	full    bool            // owned by watch: intake was refused when it last looked
+	said    bool            // owned by watch: what the log last heard of full
+	saidAt  time.Time       // owned by watch
 	backed  map[string]bool // owned by watch: logs that have real blocks
 }
 
 func newSpace(opts Options, log *slog.Logger) *space {
 	sp := &space{
-		dir: opts.Dir, minFree: opts.MinFree, statfs: freeBytes, log: log, wake: make(chan struct{}, 1),
+		dir: opts.Dir, minFree: opts.MinFree, statfs: freeBytes, log: log, now: time.Now, wake: make(chan struct{}, 1),
 		backed: map[string]bool{}, ballast: ballast{filepath.Join(opts.Dir, "ballast"), opts.Ballast},
 	}
 	if sp.minFree <= 0 {
@@ -69,8 +74,15 @@ func (sp *space) refresh() int64 {
 	return sp.free.Load()
 }
 
-// admit refuses intake of some bytes with CodeStoreFull if that would go below the floor.
-func (sp *space) admit(bytes int) error { return sp.above(sp.minFree, int64(bytes)) }
+// admit refuses intake of some bytes with CodeStoreFull if that would go below the floor. Once the floor was reached it
+// waits for an eighth more: a disk that hovers there would otherwise take one publish and refuse the next.
+func (sp *space) admit(bytes int) error {
+	floor := sp.minFree
+	if sp.full.Load() {
+		floor += sp.minFree / 8
+	}
+	return sp.above(floor, int64(bytes))
+}
 
 // admitEssential refuses what must go on only when the reserve is used up too.
 func (sp *space) admitEssential() error { return sp.above(sp.reserve, 0) }
@@ -118,7 +130,7 @@ func (sp *space) watch(ctx context.Context) error {
 
 func (sp *space) look(ctx context.Context) (free int64) {
 	free = sp.refresh()
-	if now := time.Now(); now.Sub(sp.listed) >= watchPeriod {
+	if now := sp.now(); now.Sub(sp.listed) >= watchPeriod {
 		sp.listed = now
 		sp.back(ctx)
 	}
@@ -131,15 +143,24 @@ func (sp *space) look(ctx context.Context) (free int64) {
 			sp.log.LogAttrs(ctx, slog.LevelWarn, "ballast could not be made", slog.Any("error", err))
 		}
 	}
-	if full := sp.admit(0) != nil; full != sp.full {
-		sp.full = full
-		level, text := slog.LevelInfo, "store takes intake again"
-		if full {
-			level, text = slog.LevelWarn, "store is full, intake is refused"
-		}
-		sp.log.LogAttrs(ctx, level, text, slog.String("dir", sp.dir), slog.Int64("free", free), slog.Int64("floor", sp.minFree))
-	}
+	sp.full.Store(free < sp.minFree || sp.admit(0) != nil)
+	sp.say(ctx, free)
 	return free
+}
+
+// say tells the log of a change, unless it has just been told of another: then it hears how things stand afterwards.
+func (sp *space) say(ctx context.Context, free int64) {
+	full, now := sp.full.Load(), sp.now()
+	if full == sp.said || now.Sub(sp.saidAt) < sayPeriod {
+		return
+	}
+	sp.said, sp.saidAt = full, now
+	attrs := []slog.Attr{slog.String("dir", sp.dir), slog.Int64("free", free), slog.Int64("floor", sp.minFree)}
+	if full {
+		sp.log.LogAttrs(ctx, slog.LevelWarn, "store is full, intake is refused", attrs...)
+	} else {
+		sp.log.LogAttrs(ctx, slog.LevelInfo, "store takes intake again", attrs...)
+	}
 }
 
 // makeWay gives the ballast up before Badger is opened, if the disk is too full for that.
@@ -210,7 +231,7 @@ func (b ballast) drop() error { return os.Remove(b.name) }
 
 // make takes the room with real blocks; on a file system that cannot it is zeros.
 func (b ballast) make() error {
-	f, err := os.OpenFile(b.name, os.O_CREATE|os.O_RDWR, 0o600) //nolint:gosec // a file of the store
+	f, err := os.OpenFile(b.name, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return err
 	}
