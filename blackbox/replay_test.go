@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/url"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 )
@@ -268,27 +267,5 @@ func TestWhatAgedAwayIsNotRecovered(t *testing.T) {
 	since := c.s.grant([]entry{{"h": h, "from": unix(time.Now().Add(-time.Hour))}})
 	if e := c.open(t, map[string]any{"grants": []string{since}}).hello().Channels[0]; *e.Recovered {
 		t.Error("from an hour ago is recovered by a log of two seconds")
-	}
-}
-
-func TestTheFirstHeartbeatFollowsALongReplayAtOnce(t *testing.T) {
-	c := start(t)
-	h := c.s.hash("a")
-	origin := c.publish(t, h, 0)
-	const events = 100
-	for range events {
-		c.publish(t, h, strings.Repeat("x", 100<<10))
-	}
-	for i := range 10 {
-		s := c.open(t, map[string]any{"grants": []string{c.s.hears(h)}, "cursor": origin.String()})
-		eventually(t, 20*time.Second, "all events", func() bool { return len(s.heard()) == events })
-		f, ok := s.nextWithin(0)
-		for ok && f.event != "heartbeat" {
-			f, ok = s.nextWithin(3 * time.Second)
-		}
-		if !ok {
-			t.Errorf("stream %d: no heartbeat within 3 s after the last event", i)
-		}
-		s.close()
 	}
 }

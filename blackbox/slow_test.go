@@ -59,13 +59,21 @@ func TestASlowReaderLosesNothingAndDisturbsNobody(t *testing.T) {
 // slowStream opens a stream on a socket that takes little, and reads no byte of the answer's body.
 func slowStream(t *testing.T, c *client, grant string) (net.Conn, *bufio.Reader) {
 	t.Helper()
+	return rawStream(t, c, grant, 64<<10)
+}
+
+// rawStream opens a stream on a socket with a buffer of its own, 0 for what the system gives.
+func rawStream(t *testing.T, c *client, grant string, buffer int) (net.Conn, *bufio.Reader) {
+	t.Helper()
 	conn, err := (&net.Dialer{Timeout: waitLimit}).DialContext(t.Context(), "tcp", c.b.address())
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { conn.Close() })                                  //nolint:errcheck // the test is over
-	if err := conn.(*net.TCPConn).SetReadBuffer(64 << 10); err != nil { //nolint:forcetypeassert // it is TCP
-		t.Fatal(err)
+	t.Cleanup(func() { conn.Close() }) //nolint:errcheck // the test is over
+	if tcp, ok := conn.(*net.TCPConn); ok && buffer > 0 {
+		if err := tcp.SetReadBuffer(buffer); err != nil {
+			t.Fatal(err)
+		}
 	}
 	body := string(mustJSON(map[string]any{"grants": []string{grant}}))
 	_, err = fmt.Fprintf(conn, "POST /v1/stream HTTP/1.0\r\nHost: broker\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
@@ -108,4 +116,36 @@ func TestASocketThatTakesNothingIsClosedAfterAMinute(t *testing.T) {
 		t.Errorf("it was closed after %s", d)
 	}
 	conn.Close()
+}
+
+// TestTheFirstHeartbeatFollowsALongReplayAtOnce replays more than a socket takes at once, many times: the heartbeat
+// that says "you have all" must not wait for the next silence, whichever way the last byte left.
+func TestTheFirstHeartbeatFollowsALongReplayAtOnce(t *testing.T) {
+	c := start(t)
+	h := c.s.hash("a")
+	origin := c.publish(t, h, 0)
+	const events = 300
+	for range events {
+		c.publish(t, h, strings.Repeat("x", 100<<10))
+	}
+	g := c.s.grant([]entry{{"h": h, "from": origin.String()}})
+	for i := range 12 {
+		conn, body := rawStream(t, c, g, 0)
+		r, n := newSSEReader(body), 0
+		for beat := false; !beat; {
+			if err := conn.SetReadDeadline(time.Now().Add(3 * time.Second)); err != nil {
+				t.Fatal(err)
+			}
+			f, err := r.next()
+			if err != nil {
+				t.Errorf("stream %d: after %d of %d events: %v", i, n, events, err)
+				break
+			}
+			if f.event == "" && f.hasIt {
+				n++
+			}
+			beat = f.event == "heartbeat"
+		}
+		conn.Close()
+	}
 }
