@@ -15,6 +15,7 @@ type deliveryRecord struct {
 	number            uint64 // in the order of acceptance
 	dataBytes         int64  // of the data record
 	bodyBytes         int64  // of the body record
+	logBytes          int64  // of those, what goes with Log
 }
 
 func encodeDelivery(r *deliveryRecord) []byte {
@@ -22,6 +23,7 @@ func encodeDelivery(r *deliveryRecord) []byte {
 	out.uint(r.number)
 	out.int(r.dataBytes)
 	out.int(r.bodyBytes)
+	out.int(r.logBytes)
 	for _, s := range []string{
 		string(r.Site), string(r.ID), string(r.Component), string(r.Kind), string(r.Type), r.Caller, r.Order,
 		r.User, r.Session, r.Seal, string(r.Channel), r.ChannelRef, string(r.State), string(r.Outcome), r.Reason,
@@ -39,7 +41,7 @@ func encodeDelivery(r *deliveryRecord) []byte {
 
 func decodeDelivery(b []byte) (*deliveryRecord, error) {
 	d := newDecoder(b)
-	r := &deliveryRecord{number: d.uint(), dataBytes: d.int(), bodyBytes: d.int()}
+	r := &deliveryRecord{number: d.uint(), dataBytes: d.int(), bodyBytes: d.int(), logBytes: d.int()}
 	r.Site, r.ID = broker.SiteID(d.string()), webhooks.ID(d.string())
 	r.Component, r.Kind, r.Type = broker.ComponentID(d.string()), webhooks.Kind(d.string()), webhooks.Type(d.string())
 	r.Caller, r.Order, r.User, r.Session, r.Seal = d.string(), d.string(), d.string(), d.string(), d.string()
@@ -52,9 +54,15 @@ func decodeDelivery(b []byte) (*deliveryRecord, error) {
 	return r, d.err("delivery")
 }
 
-func encodeBody(d *webhooks.Delivery) []byte {
+// bodies are the reply and the log of a delivery, encoded.
+type bodies struct {
+	b   []byte // nil for none
+	log int64  // how much of b goes with the log
+}
+
+func encodeBody(d *webhooks.Delivery) bodies {
 	if d.Reply == nil && d.Error == nil && len(d.Log) == 0 {
-		return nil
+		return bodies{}
 	}
 	out := newEncoder(64 + len(d.Reply) + len(d.Error))
 	out.bytes(d.Reply)
@@ -70,7 +78,10 @@ func encodeBody(d *webhooks.Delivery) []byte {
 			out.string(s)
 		}
 	}
-	return out.b
+	if len(d.Log) == 0 {
+		return bodies{b: out.b}
+	}
+	return bodies{out.b, int64(len(out.b) - len(d.Reply) - len(d.Error))}
 }
 
 // decodeBody fills the bodies of to. b must not be used afterwards.
@@ -113,38 +124,3 @@ func (e *encoder) bool(v bool) {
 }
 
 func (d *decoder) bool() bool { return d.byte() == 1 }
-
-// class is what a delivery counts as.
-type class byte
-
-const (
-	classQueue class = iota // waiting or being sent
-	classDone
-	classDead
-	// classBody is in the index of ended deliveries alone: done ones that still have bodies.
-	classBody
-	classes = 3
-)
-
-// usage counts deliveries and the bytes held against the bounds.
-type usage struct {
-	waiting, sending, done, dead int64
-	bytes                        [classes]int64
-}
-
-func encodeUsage(u usage) []byte {
-	out := newEncoder(48)
-	for _, v := range []int64{u.waiting, u.sending, u.done, u.dead, u.bytes[0], u.bytes[1], u.bytes[2]} {
-		out.int(v)
-	}
-	return out.b
-}
-
-func decodeUsage(b []byte) (usage, error) {
-	d := newDecoder(b)
-	var u usage
-	for _, v := range []*int64{&u.waiting, &u.sending, &u.done, &u.dead, &u.bytes[0], &u.bytes[1], &u.bytes[2]} {
-		*v = d.int()
-	}
-	return u, d.err("usage of the queue")
-}

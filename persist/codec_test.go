@@ -58,14 +58,14 @@ func FuzzDeliveryComesBack(f *testing.F) {
 			Message:  webhooks.Message{Ref: webhooks.Ref{Site: broker.SiteID(site), ID: webhooks.ID(id)}, Seal: seal, Kind: webhooks.KindJob},
 			Attempts: max(attempts, 0), RetriedAfter: max(attempts/2, 0), Reason: reason, Settled: settled, Due: time.UnixMicro(at), State: webhooks.StateWaiting,
 		}
-		got, err := decodeDelivery(encodeDelivery(&deliveryRecord{Delivery: d, number: 7, dataBytes: 8, bodyBytes: 9}))
-		if err != nil || !reflect.DeepEqual(got.Delivery, d) || got.number != 7 || got.dataBytes != 8 || got.bodyBytes != 9 {
+		got, err := decodeDelivery(encodeDelivery(&deliveryRecord{Delivery: d, number: 7, dataBytes: 8, bodyBytes: 9, logBytes: 5}))
+		if err != nil || !reflect.DeepEqual(got.Delivery, d) || got.number != 7 || got.dataBytes != 8 || got.bodyBytes != 9 || got.logBytes != 5 {
 			t.Fatalf("got %+v, %v; want %+v", got, err, d)
 		}
 		d.Reply, d.Error = rawOrNil(reply), rawOrNil(errBody)
 		d.Log = []webhooks.Attempt{{Number: attempts, Started: time.UnixMicro(at), URL: id, Request: seal, Response: reason}}
 		back := got.Delivery
-		if err := decodeBody(encodeBody(&d), &back); err != nil || !reflect.DeepEqual(back, d) {
+		if err := decodeBody(encodeBody(&d).b, &back); err != nil || !reflect.DeepEqual(back, d) {
 			t.Fatalf("got %+v, %v; want %+v", back, err, d)
 		}
 	})
@@ -98,6 +98,7 @@ func FuzzDecodersRefuseWhatIsNoRecord(f *testing.F) {
 			"delivery":   func(b []byte) error { _, err := decodeDelivery(b); return err },
 			"body":       func(b []byte) error { return decodeBody(b, &webhooks.Delivery{}) },
 			"usage":      func(b []byte) error { _, err := decodeUsage(b); return err },
+			"site usage": func(b []byte) error { _, err := decodeSiteUsage(b); return err },
 		} {
 			err := decode(bytes.Clone(b))
 			if err == nil && (len(b) == 0 || b[0] != version) {

@@ -16,7 +16,9 @@
 //	q hash16            delivery; d its data, y its reply and log
 //	a number8           deliveries not ended, in the order of acceptance
 //	s site 0 number8    deliveries of a site, newest first
-//	x kind time8 num8   ended deliveries by the time they ended
+//	x class site 0 time8 number8
+//	                    ended deliveries by the time they ended; what only its life bounds has no site
+//	u site              bytes of a site's deliveries, for its bounds
 //
 // # Goroutines
 //

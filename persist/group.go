@@ -16,10 +16,11 @@ type group struct {
 	shift   int64 // how far the real clock is ahead of ours, for Badger's own timer
 	entries int
 	bytes   int
-	heads   []*head   // dirty
-	buckets []*bucket // dirty
-	usage   bool      // dirty
-	last    bool      // dirty
+	heads   []*head      // dirty
+	buckets []*bucket    // dirty
+	usage   bool         // dirty
+	sites   []*siteUsage // dirty
+	last    bool         // dirty
 	events  []broker.Event
 	spare   []badger.Entry
 }
@@ -137,10 +138,8 @@ func (g *group) commit() error {
 			return err
 		}
 	}
-	if g.usage {
-		if err := g.set(keyMeta(metaUsage), encodeUsage(st.usage), never); err != nil {
-			return err
-		}
+	if err := g.writeUsage(); err != nil {
+		return err
 	}
 	if g.last {
 		if err := g.set(keyMeta(metaLast), encodeLast(st.last), never); err != nil {
@@ -151,6 +150,27 @@ func (g *group) commit() error {
 		return nil
 	}
 	return g.c.s.commit(g.txn)
+}
+
+// writeUsage writes the counters of the queue. A site that has nothing left is forgotten.
+func (g *group) writeUsage() error {
+	if !g.usage {
+		return nil
+	}
+	for _, u := range g.sites {
+		u.dirty = false
+		if u.bytes == [classes]int64{} {
+			delete(g.c.state.sites, u.site)
+			if err := g.delete(keyUsage(u.site)); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := g.set(keyUsage(u.site), encodeSiteUsage(u.bytes), never); err != nil {
+			return err
+		}
+	}
+	return g.set(keyMeta(metaUsage), encodeUsage(g.c.state.usage), never)
 }
 
 // publish tells readers and tails what is durable now.

@@ -25,6 +25,7 @@ const (
 	kindPending    = 'a'
 	kindSite       = 's'
 	kindEnded      = 'x'
+	kindUsage      = 'u'
 )
 
 // The names under kindMeta.
@@ -87,12 +88,23 @@ func keyNewest(site broker.SiteID, number uint64) []byte {
 	return binary.BigEndian.AppendUint64(keySite(kindSite, site, ""), ^number)
 }
 
-// keyEnded orders ended deliveries of a class by time.
-func keyEnded(c class, at int64, number uint64) []byte {
-	k := []byte{kindEnded, byte(c)}
-	k = binary.BigEndian.AppendUint64(k, uint64(max(at, 0)))
+// keyEnded orders ended deliveries of a class and site by time. Classes that nothing bounds by site have no site.
+func keyEnded(c class, site broker.SiteID, at int64, number uint64) []byte {
+	k := binary.BigEndian.AppendUint64(prefixEnded(c, site), uint64(max(at, 0)))
 	return binary.BigEndian.AppendUint64(k, number)
 }
+
+func prefixEnded(c class, site broker.SiteID) []byte {
+	k := make([]byte, 0, 3+len(site)+2*sizeOfSeq)
+	return append(append(append(k, kindEnded, byte(c)), site...), 0)
+}
+
+// endedAt reads the time in such a key.
+func endedAt(key []byte) int64 {
+	return int64(binary.BigEndian.Uint64(key[len(key)-2*sizeOfSeq:])) //nolint:gosec // written from an int64
+}
+
+func keyUsage(site broker.SiteID) []byte { return append([]byte{kindUsage}, site...) }
 
 // seqOf reads the integer a key ends with.
 func seqOf(key []byte) uint64 { return binary.BigEndian.Uint64(key[len(key)-sizeOfSeq:]) }

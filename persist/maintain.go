@@ -47,7 +47,7 @@ func (s *Store) tableBytes() int64 {
 
 func (s *Store) liveBytes() int64 {
 	v := s.view.Load()
-	return v.total + v.usage.bytes[classQueue] + v.usage.bytes[classDone] + v.usage.bytes[classDead]
+	return v.total + v.usage.bytes[classQueue] + v.usage.bytes[classDone] + v.usage.bytes[classDead] + v.usage.bytes[classLog]
 }
 
 // flatten writes every level anew, which for a while needs as much room again.

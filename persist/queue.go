@@ -16,12 +16,12 @@ const maxDeliveryBytes = 1<<20 - 8<<10
 // Accept implements webhooks.Queue. Data beyond 1 MiB is CodeTooLarge.
 func (s *Store) Accept(ctx context.Context, d webhooks.Delivery) (webhooks.Delivery, bool, error) {
 	body := encodeBody(&d)
-	if err := checkDelivery(&d, body); err != nil {
+	if err := checkDelivery(&d, body.b); err != nil {
 		return webhooks.Delivery{}, false, err
 	}
 	var stored webhooks.Delivery
 	var known bool
-	err := s.submit(ctx, &request{entries: 12, bytes: len(d.Data) + len(body) + 4*overhead, stage: func(g *group) (err error) {
+	err := s.submit(ctx, &request{entries: 14, bytes: len(d.Data) + len(body.b) + 4*overhead, stage: func(g *group) (err error) {
 		stored, known, err = g.accept(&d, body)
 		return err
 	}})
@@ -39,7 +39,7 @@ func checkDelivery(d *webhooks.Delivery, body []byte) error {
 	return nil
 }
 
-func (g *group) accept(d *webhooks.Delivery, body []byte) (webhooks.Delivery, bool, error) {
+func (g *group) accept(d *webhooks.Delivery, body bodies) (webhooks.Delivery, bool, error) {
 	name := refHash(d.Ref)
 	old, err := g.delivery(name)
 	if err != nil {
@@ -48,7 +48,8 @@ func (g *group) accept(d *webhooks.Delivery, body []byte) (webhooks.Delivery, bo
 	if old != nil && !old.over(g.now) {
 		return old.Delivery, true, loadBodies(g.txn, name, old)
 	}
-	r := &deliveryRecord{Delivery: *d, dataBytes: int64(len(d.Data)), bodyBytes: int64(len(body))}
+	r := &deliveryRecord{Delivery: *d, dataBytes: int64(len(d.Data))}
+	r.measure(body)
 	if err := g.admitDelivery(r); err != nil {
 		return webhooks.Delivery{}, false, err
 	}
@@ -77,11 +78,17 @@ func (g *group) admitDelivery(r *deliveryRecord) error {
 	if err := g.c.s.space.admit(0); err != nil {
 		return err
 	}
-	bound := g.c.s.limits().bounds.Queue
-	used := g.c.state.usage.bytes[classQueue]
-	if r.class() == classQueue && bound > 0 && used+r.weight() > bound {
+	if r.class() != classQueue {
+		return nil
+	}
+	bounds := g.c.s.limits().bounds
+	if bound, used := bounds.Queue, g.c.state.usage.bytes[classQueue]; bound > 0 && used+r.weight() > bound {
 		return broker.Errorf(broker.CodeStoreFull,
 			"the queue holds %d of %d bytes ([limits] queue); try again when deliveries have ended", used, bound)
+	}
+	if bound, used := bounds.Sites[r.Site].Queue, g.c.state.siteBytes(r.Site, classQueue); bound > 0 && used+r.weight() > bound {
+		return broker.Errorf(broker.CodeStoreFull,
+			"the queue of site %s holds %d of %d bytes ([site.limits] queue); try again when deliveries have ended", r.Site, used, bound)
 	}
 	return nil
 }
@@ -90,15 +97,15 @@ func (g *group) admitDelivery(r *deliveryRecord) error {
 // d come from Pending. An unknown Ref is CodeNotFound.
 func (s *Store) Update(ctx context.Context, d webhooks.Delivery) error {
 	body := encodeBody(&d)
-	if err := checkDelivery(&d, body); err != nil {
+	if err := checkDelivery(&d, body.b); err != nil {
 		return err
 	}
-	return s.submit(ctx, &request{entries: 10, bytes: len(body) + 4*overhead, stage: func(g *group) error {
+	return s.submit(ctx, &request{entries: 12, bytes: len(body.b) + 4*overhead, stage: func(g *group) error {
 		return g.update(&d, body)
 	}})
 }
 
-func (g *group) update(d *webhooks.Delivery, body []byte) error {
+func (g *group) update(d *webhooks.Delivery, body bodies) error {
 	if err := g.c.s.space.admitEssential(); err != nil {
 		return err
 	}
@@ -110,7 +117,8 @@ func (g *group) update(d *webhooks.Delivery, body []byte) error {
 	if old == nil || old.over(g.now) {
 		return notFound(d.Ref)
 	}
-	r := &deliveryRecord{Delivery: *d, number: old.number, dataBytes: old.dataBytes, bodyBytes: int64(len(body))}
+	r := &deliveryRecord{Delivery: *d, number: old.number, dataBytes: old.dataBytes}
+	r.measure(body)
 	r.Message = old.Message
 	r.settle(g.now)
 	return g.put(name, old, r, body)
@@ -145,13 +153,19 @@ func loadBodies(txn *badger.Txn, name hash, r *deliveryRecord) error {
 			return fmt.Errorf("read data of delivery: %w", err)
 		}
 	}
-	if r.bodyBytes > 0 {
-		_, err := read(txn, keyHash(kindBody, name), func(b []byte) error {
-			return decodeBody(append([]byte(nil), b...), &r.Delivery)
-		})
-		if err != nil {
-			return fmt.Errorf("read reply of delivery: %w", err)
-		}
+	return loadBody(txn, name, r)
+}
+
+// loadBody fills in reply and log alone.
+func loadBody(txn *badger.Txn, name hash, r *deliveryRecord) error {
+	if r.bodyBytes == 0 {
+		return nil
+	}
+	_, err := read(txn, keyHash(kindBody, name), func(b []byte) error {
+		return decodeBody(append([]byte(nil), b...), &r.Delivery)
+	})
+	if err != nil {
+		return fmt.Errorf("read reply of delivery: %w", err)
 	}
 	return nil
 }
@@ -180,5 +194,6 @@ func (s *Store) Usage(ctx context.Context) (webhooks.Usage, error) {
 	return webhooks.Usage{
 		Waiting: int(u.waiting), Sending: int(u.sending), Done: int(u.done), Dead: int(u.dead),
 		QueueBytes: u.bytes[classQueue], ReplyBytes: u.bytes[classDone], DeadBytes: u.bytes[classDead],
+		LogBytes: u.bytes[classLog],
 	}, ctx.Err()
 }

@@ -3,6 +3,7 @@ package persist
 import (
 	"time"
 
+	"backchannel/broker"
 	"backchannel/webhooks"
 )
 
@@ -20,15 +21,26 @@ func (r *deliveryRecord) class() class {
 	}
 }
 
+// measure notes the sizes of what is written beside the record.
+func (r *deliveryRecord) measure(body bodies) { r.bodyBytes, r.logBytes = int64(len(body.b)), body.log }
+
 // weight is what r counts against the bound of its class. Of a done delivery that is only what can go while its outcome
-// stays.
+// stays. The log of an ended one counts for itself.
 func (r *deliveryRecord) weight() int64 {
-	n := r.dataBytes + r.bodyBytes
+	n := r.dataBytes + r.bodyBytes - r.endedLog()
 	if r.class() != classDone {
 		n += recordWeight + int64(len(r.ID)+len(r.Caller)+len(r.Order)+len(r.User)+len(r.Session)+len(r.Seal)+
 			len(r.ChannelRef)+len(r.Reason))
 	}
 	return n
+}
+
+// endedLog is what r counts against the bound on logs.
+func (r *deliveryRecord) endedLog() int64 {
+	if r.class() == classQueue {
+		return 0
+	}
+	return r.logBytes
 }
 
 // pending tells whether r has to be known at the start.
@@ -66,14 +78,14 @@ func (r *deliveryRecord) settle(now int64) {
 }
 
 // put writes a record in the place of an older one, with its indexes and counters.
-func (g *group) put(name hash, old, r *deliveryRecord, body []byte) error {
+func (g *group) put(name hash, old, r *deliveryRecord, body bodies) error {
 	if old != nil {
 		if err := g.unindex(old); err != nil {
 			return err
 		}
 	}
-	if len(body) > 0 {
-		if err := g.set(keyHash(kindBody, name), body, never); err != nil {
+	if len(body.b) > 0 {
+		if err := g.set(keyHash(kindBody, name), body.b, never); err != nil {
 			return err
 		}
 	} else if old != nil && old.bodyBytes > 0 {
@@ -122,9 +134,18 @@ func (r *deliveryRecord) endedKeys() [][]byte {
 	if r.class() == classQueue {
 		return nil
 	}
-	keys := [][]byte{keyEnded(r.class(), r.Ended.UnixMicro(), r.number)}
-	if r.class() == classDone && r.weight() > 0 {
-		keys = append(keys, keyEnded(classBody, r.Ended.UnixMicro(), r.number))
+	at := r.Ended.UnixMicro()
+	keys := make([][]byte, 0, 3)
+	switch {
+	case r.class() == classDead:
+		keys = append(keys, keyEnded(classDead, r.Site, at, r.number))
+	case r.weight() > 0:
+		keys = append(keys, keyEnded(classDone, "", at, r.number), keyEnded(classBody, r.Site, at, r.number))
+	default:
+		keys = append(keys, keyEnded(classDone, "", at, r.number))
+	}
+	if r.logBytes > 0 {
+		keys = append(keys, keyEnded(classLog, r.Site, at, r.number))
 	}
 	return keys
 }
@@ -141,8 +162,26 @@ func (g *group) tally(r *deliveryRecord, n int64) {
 	default:
 		u.waiting += n
 	}
-	u.bytes[r.class()] += n * r.weight()
+	own := g.siteUsage(r.Site)
+	for _, bytes := range []*[classes]int64{&u.bytes, &own.bytes} {
+		bytes[r.class()] += n * r.weight()
+		bytes[classLog] += n * r.endedLog()
+	}
 	g.usage = true
+}
+
+// siteUsage gives the counters of a site to be changed.
+func (g *group) siteUsage(site broker.SiteID) *siteUsage {
+	u := g.c.state.sites[site]
+	if u == nil {
+		u = &siteUsage{site: site}
+		g.c.state.sites[site] = u
+	}
+	if !u.dirty {
+		u.dirty = true
+		g.sites = append(g.sites, u)
+	}
+	return u
 }
 
 // drop removes a delivery and everything about it.
@@ -158,21 +197,4 @@ func (g *group) drop(name hash, r *deliveryRecord) error {
 		}
 	}
 	return nil
-}
-
-// erase removes the bodies of an ended delivery; the outcome stays.
-func (g *group) erase(name hash, r *deliveryRecord) error {
-	if err := g.unindex(r); err != nil {
-		return err
-	}
-	for _, kind := range []byte{kindData, kindBody} {
-		if err := g.delete(keyHash(kind, name)); err != nil {
-			return err
-		}
-	}
-	r.dataBytes, r.bodyBytes, r.Seal = 0, 0, ""
-	if err := g.index(name, r); err != nil {
-		return err
-	}
-	return g.set(keyHash(kindDelivery, name), encodeDelivery(r), never)
 }

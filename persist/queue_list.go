@@ -183,7 +183,7 @@ func (c *committer) eraseAll(names []hash) error {
 			if r == nil {
 				continue
 			}
-			if err := g.erase(name, r); err != nil {
+			if err := g.erase(name, r, parts{replies: true, log: true}); err != nil {
 				return err
 			}
 		}

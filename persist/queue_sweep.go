@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"backchannel/broker"
 	"backchannel/webhooks"
 
 	"github.com/dgraph-io/badger/v4"
@@ -16,91 +17,118 @@ const (
 	sweepAtOnce = 200
 )
 
+// sweep says what is removed of the deliveries in one index of the ended ones.
+type sweep struct {
+	index  class
+	sites  []broker.SiteID // whose; "" for an index without sites
+	until  int64           // nothing that ended later
+	going  func() bool     // asked before each; nil for always
+	remove func(*group, hash, *deliveryRecord) error
+}
+
 // sweepEnded removes ended deliveries whose time has come, and then what the bounds have no room for.
 func (c *committer) sweepEnded() error {
 	now := c.s.clock(c.state.last.time)
-	for _, sweep := range []struct {
-		class class
-		life  time.Duration
-	}{{classDone, webhooks.OutcomeLife}, {classDead, webhooks.DeadLife}} {
-		for more := true; more; {
-			var err error
-			if more, err = c.sweepSome(sweep.class, now-sweep.life.Microseconds(), (*group).drop, nil); err != nil {
-				return fmt.Errorf("remove ended deliveries: %w", err)
-			}
+	for _, w := range []sweep{
+		{index: classDone, sites: []broker.SiteID{""}, until: now - webhooks.OutcomeLife.Microseconds()},
+		{index: classDead, sites: c.state.sitesWith(classDead), until: now - webhooks.DeadLife.Microseconds()},
+	} {
+		w.remove = (*group).drop
+		if err := c.sweep(w); err != nil {
+			return fmt.Errorf("remove ended deliveries: %w", err)
 		}
 	}
 	return c.keepBounds()
 }
 
-// keepBounds removes the oldest dead letters, and the bodies of the oldest outcomes, beyond the bounds.
+// keepBounds removes the oldest dead letters, and the bodies of the oldest outcomes, beyond the bounds: first what is
+// too much for its own site, then what is too much for all.
 func (c *committer) keepBounds() error {
 	bounds := c.s.limits().bounds
-	now := c.s.clock(c.state.last.time)
-	for _, keep := range []struct {
-		class, index class
-		bound        int64
-		until        int64
-		remove       func(*group, hash, *deliveryRecord) error
+	for site, b := range bounds.Sites {
+		bytes := func(cl class) int64 { return c.state.siteBytes(site, cl) }
+		if err := c.keep(b, bytes, func(class) []broker.SiteID { return []broker.SiteID{site} }); err != nil {
+			return fmt.Errorf("keep the bounds of site %s: %w", site, err)
+		}
+	}
+	if err := c.keep(bounds, func(cl class) int64 { return c.state.usage.bytes[cl] }, c.state.sitesWith); err != nil {
+		return fmt.Errorf("keep the bounds of the queue: %w", err)
+	}
+	return nil
+}
+
+// keep holds what bytes counts within bounds, taking the oldest of sites.
+func (c *committer) keep(b webhooks.Bounds, bytes func(class) int64, sites func(class) []broker.SiteID) error {
+	for _, k := range []struct {
+		counted class
+		bound   int64
+		sweep
 	}{
-		{classDead, classDead, bounds.Dead, never, (*group).drop},
-		{classDone, classBody, bounds.Replies, now - replyLife.Microseconds(), (*group).erase},
+		{classDead, b.Dead, sweep{index: classDead, until: never, remove: (*group).drop}},
+		{classDone, b.Replies, sweep{index: classBody, until: c.s.clock(c.state.last.time) - replyLife.Microseconds(), remove: eraser(parts{replies: true})}},
+		{classLog, b.DeliveryLog, sweep{index: classLog, until: never, remove: eraser(parts{log: true})}},
 	} {
-		over := func() bool { return keep.bound > 0 && c.state.usage.bytes[keep.class] > keep.bound }
-		for more := true; more && over(); {
-			var err error
-			if more, err = c.sweepSome(keep.index, keep.until, keep.remove, over); err != nil {
-				return fmt.Errorf("keep the bounds of the queue: %w", err)
-			}
+		k.going = func() bool { return k.bound > 0 && bytes(k.counted) > k.bound }
+		if !k.going() {
+			continue
+		}
+		k.sites = sites(k.counted)
+		if err := c.sweep(k.sweep); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// sweepSome removes the oldest ended deliveries of a class up to a time, in one commit, while going says so. more is
-// false when there were no others.
-func (c *committer) sweepSome(cl class, until int64, remove func(*group, hash, *deliveryRecord) error, going func() bool) (more bool, err error) {
-	names, err := c.s.endedNames(cl, until)
-	if err != nil || len(names) == 0 {
-		return false, err
-	}
-	err = c.transact(func(g *group) error {
-		for _, name := range names {
-			if going != nil && !going() {
-				return nil
-			}
-			r, err := g.delivery(name)
-			if err != nil {
-				return err
-			}
-			if r == nil {
-				continue
-			}
-			if err := remove(g, name, r); err != nil {
-				return err
-			}
+// sweep removes from the oldest on, some in each commit, until nothing is left to remove.
+func (c *committer) sweep(w sweep) error {
+	for w.going == nil || w.going() {
+		names, err := c.s.endedNames(w)
+		if err != nil || len(names) == 0 {
+			return err
 		}
-		return nil
-	})
-	return len(names) == sweepAtOnce, err
+		done := 0
+		err = c.transact(func(g *group) (err error) {
+			done, err = g.removeSome(names, w)
+			return err
+		})
+		if err != nil || done == len(names) && done < sweepAtOnce {
+			return err
+		}
+	}
+	return nil
 }
 
-// endedNames lists the oldest ended deliveries of a class up to a time.
-func (s *Store) endedNames(cl class, until int64) (names []hash, err error) {
-	err = s.db.View(func(txn *badger.Txn) error {
-		it := txn.NewIterator(badger.IteratorOptions{Prefix: []byte{kindEnded, byte(cl)}})
-		defer it.Close()
-		last := keyEnded(cl, until, ^uint64(0))
-		for it.Rewind(); it.Valid() && len(names) < sweepAtOnce && string(it.Item().Key()) <= string(last); it.Next() {
-			name, err := nameOf(it.Item())
-			if err != nil {
-				return err
-			}
-			names = append(names, name)
+// removeSome removes as much as there is to remove and one commit takes; done is how many it has looked at.
+func (g *group) removeSome(names []hash, w sweep) (done int, err error) {
+	for _, name := range names {
+		if g.bytes > groupBytes || w.going != nil && !w.going() {
+			break
 		}
-		return nil
-	})
-	return names, err
+		done++
+		r, err := g.delivery(name)
+		if err != nil {
+			return done, err
+		}
+		if r == nil {
+			continue
+		}
+		if err := w.remove(g, name, r); err != nil {
+			return done, err
+		}
+	}
+	return done, nil
+}
+
+// sitesWith lists the sites that have bytes of a class.
+func (st *state) sitesWith(c class) []broker.SiteID {
+	var out []broker.SiteID
+	for site, u := range st.sites {
+		if u.bytes[c] > 0 {
+			out = append(out, site)
+		}
+	}
+	return out
 }
 
 // nameOf reads the delivery that an index points to.

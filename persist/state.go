@@ -27,6 +27,14 @@ type state struct {
 	total   int64     // bytes in buckets
 	heads   map[broker.Channel]*head
 	usage   usage
+	sites   map[broker.SiteID]*siteUsage // that have any deliveries
+}
+
+// siteUsage is what a site has of each class.
+type siteUsage struct {
+	site  broker.SiteID
+	bytes [classes]int64
+	dirty bool
 }
 
 // head is a channel's head in memory.
@@ -39,7 +47,7 @@ type head struct {
 
 // loadState reads the counters: a few records, and one for 1,024 events.
 func loadState(db *badger.DB) (*state, error) {
-	st := &state{heads: map[broker.Channel]*head{}}
+	st := &state{heads: map[broker.Channel]*head{}, sites: map[broker.SiteID]*siteUsage{}}
 	err := db.View(func(txn *badger.Txn) error {
 		for _, r := range []struct {
 			name   string
@@ -55,9 +63,29 @@ func loadState(db *badger.DB) (*state, error) {
 				return fmt.Errorf("read %s: %w", r.name, err)
 			}
 		}
+		if err := st.loadSites(txn); err != nil {
+			return err
+		}
 		return st.loadBuckets(txn)
 	})
 	return st, err
+}
+
+func (st *state) loadSites(txn *badger.Txn) error {
+	it := txn.NewIterator(badger.IteratorOptions{Prefix: []byte{kindUsage}})
+	defer it.Close()
+	for it.Rewind(); it.Valid(); it.Next() {
+		u := &siteUsage{site: broker.SiteID(it.Item().Key()[1:])}
+		err := it.Item().Value(func(rec []byte) (err error) {
+			u.bytes, err = decodeSiteUsage(rec)
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("read usage of site %s: %w", u.site, err)
+		}
+		st.sites[u.site] = u
+	}
+	return nil
 }
 
 func (st *state) loadBuckets(txn *badger.Txn) error {
@@ -98,6 +126,14 @@ func (st *state) bucketOf(seq uint64) *bucket {
 		return st.buckets[i]
 	}
 	return nil
+}
+
+// siteBytes is what a site has of a class.
+func (st *state) siteBytes(site broker.SiteID, c class) int64 {
+	if u := st.sites[site]; u != nil {
+		return u.bytes[c]
+	}
+	return 0
 }
 
 // spareHeads drops some heads when there are too many; they are read again when needed.

@@ -58,13 +58,18 @@ type ListQuery struct {
 // Usage counts the records of a queue and the bytes of their data.
 type Usage struct {
 	Waiting, Sending, Done, Dead int
-	// QueueBytes, ReplyBytes and DeadBytes are held against the limits of the same names.
-	QueueBytes, ReplyBytes, DeadBytes int64
+	// QueueBytes, ReplyBytes, DeadBytes and LogBytes are held against the bounds of the same names.
+	QueueBytes, ReplyBytes, DeadBytes, LogBytes int64
 }
 
 // Bounds limit what a queue keeps: intake is refused at Queue, of the others the oldest go first. Zero means no bound.
 type Bounds struct {
 	Queue   int64 // bytes waiting or being sent
-	Dead    int64 // bytes of dead letters
-	Replies int64 // bytes of replies
+	Dead    int64 // bytes of dead letters, without their logs
+	Replies int64 // bytes of replies, and of the data of ended messages; the outcome stays
+	// DeliveryLog is bytes of the logs of ended deliveries; the rest of the record stays.
+	DeliveryLog int64
+	// Sites are bounds that hold for one site beside those of all. Their own Sites are not looked at. The map must not
+	// be changed once a queue has it.
+	Sites map[broker.SiteID]Bounds
 }

@@ -36,10 +36,8 @@ func (s *Store) Accept(ctx context.Context, d webhooks.Delivery) (webhooks.Deliv
 	if known := s.deliveries[d.Ref]; known != nil {
 		return clone(known.Delivery), true, nil
 	}
-	used := s.usage()
-	if active(d.State) && s.bounds.Queue > 0 && used.QueueBytes+weight(&d) > s.bounds.Queue {
-		return webhooks.Delivery{}, false, broker.Errorf(broker.CodeStoreFull,
-			"the queue holds %d of %d bytes ([limits] queue); try again when deliveries have ended", used.QueueBytes, s.bounds.Queue)
+	if err := s.admit(&d); err != nil {
+		return webhooks.Delivery{}, false, err
 	}
 	s.accepted++
 	stored := &delivery{clone(d), s.accepted}
@@ -47,6 +45,26 @@ func (s *Store) Accept(ctx context.Context, d webhooks.Delivery) (webhooks.Deliv
 	s.deliveries[d.Ref] = stored
 	s.trimEnded()
 	return clone(stored.Delivery), false, nil
+}
+
+// admit refuses what a bound on the queue has no room for.
+func (s *Store) admit(d *webhooks.Delivery) error {
+	if !active(d.State) {
+		return nil
+	}
+	if used := s.usage("").QueueBytes; s.bounds.Queue > 0 && used+weight(d) > s.bounds.Queue {
+		return broker.Errorf(broker.CodeStoreFull,
+			"the queue holds %d of %d bytes ([limits] queue); try again when deliveries have ended", used, s.bounds.Queue)
+	}
+	own := s.bounds.Sites[d.Site].Queue
+	if own <= 0 {
+		return nil
+	}
+	if used := s.usage(d.Site).QueueBytes; used+weight(d) > own {
+		return broker.Errorf(broker.CodeStoreFull,
+			"the queue of site %s holds %d of %d bytes ([site.limits] queue); try again when deliveries have ended", d.Site, used, own)
+	}
+	return nil
 }
 
 // Update implements webhooks.Queue. The message stays as it was accepted.
@@ -178,12 +196,16 @@ func (s *Store) Usage(ctx context.Context) (webhooks.Usage, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.forgetOld()
-	return s.usage(), ctx.Err()
+	return s.usage(""), ctx.Err()
 }
 
-func (s *Store) usage() webhooks.Usage {
+// usage counts the deliveries of a site, or of all for "".
+func (s *Store) usage(site broker.SiteID) webhooks.Usage {
 	var u webhooks.Usage
 	for _, d := range s.deliveries {
+		if site != "" && d.Site != site {
+			continue
+		}
 		switch d.State {
 		case webhooks.StateWaiting:
 			u.Waiting++
@@ -194,9 +216,11 @@ func (s *Store) usage() webhooks.Usage {
 		case webhooks.StateDead:
 			u.Dead++
 			u.DeadBytes += weight(&d.Delivery)
+			u.LogBytes += logged(&d.Delivery)
 		default:
 			u.Done++
 			u.ReplyBytes += body(&d.Delivery)
+			u.LogBytes += logged(&d.Delivery)
 		}
 	}
 	return u
@@ -217,56 +241,6 @@ func (s *Store) forgetOld() {
 			}
 		}
 	}
-}
-
-// trimEnded keeps dead letters and the bodies of done deliveries within their bounds, the oldest going first.
-func (s *Store) trimEnded() {
-	used := s.usage()
-	for s.bounds.Dead > 0 && used.DeadBytes > s.bounds.Dead {
-		d := s.oldest(func(d *delivery) bool { return d.State == webhooks.StateDead })
-		delete(s.deliveries, d.Ref)
-		used.DeadBytes -= weight(&d.Delivery)
-	}
-	safe := s.now().Add(-replyLife)
-	for s.bounds.Replies > 0 && used.ReplyBytes > s.bounds.Replies {
-		d := s.oldest(func(d *delivery) bool {
-			return d.State == webhooks.StateDone && body(&d.Delivery) > 0 && !d.Ended.After(safe)
-		})
-		if d == nil {
-			return
-		}
-		used.ReplyBytes -= body(&d.Delivery)
-		d.Data, d.Reply, d.Error, d.Log = nil, nil, nil, nil
-	}
-}
-
-func (s *Store) oldest(want func(*delivery) bool) *delivery {
-	var found *delivery
-	for _, d := range s.deliveries {
-		if want(d) && (found == nil || d.Ended.Before(found.Ended)) {
-			found = d
-		}
-	}
-	return found
-}
-
-func active(st webhooks.State) bool {
-	return st == webhooks.StateWaiting || st == webhooks.StateSending
-}
-
-// body is what can go of a done delivery while its outcome stays.
-func body(d *webhooks.Delivery) int64 {
-	n := len(d.Data) + len(d.Reply) + len(d.Error)
-	for i := range d.Log {
-		n += 128 + len(d.Log[i].URL) + len(d.Log[i].Error) + len(d.Log[i].Request) + len(d.Log[i].Response)
-	}
-	return int64(n)
-}
-
-// weight is what a delivery counts against the bounds of queue and dead letters.
-func weight(d *webhooks.Delivery) int64 {
-	return body(d) + 256 + int64(len(d.ID)+len(d.Caller)+len(d.Order)+len(d.User)+len(d.Session)+len(d.Seal)+
-		len(d.ChannelRef)+len(d.Reason))
 }
 
 // clone shares no memory with d, so neither side can change the other's.
