@@ -60,21 +60,22 @@ type Retention struct {
 	Total Size `toml:"total" env:"TOTAL"`
 }
 
-// Limits of the whole broker, and the defaults of what each site may set for itself.
+// Limits stand in [limits], for the whole broker, and in [site.limits], for one site beside those of all. There 0 means
+// none of its own.
 type Limits struct {
 	// Queue is bytes of messages waiting for a webhook or being sent; beyond it new ones are refused.
 	Queue Size `toml:"queue" env:"QUEUE"`
 	// Dead is bytes of dead letters; beyond it the oldest go.
 	Dead Size `toml:"dead" env:"DEAD"`
-	// DeliveryLog is bytes of requests and responses kept for admins. It is checked but not held yet: they live with
-	// their deliveries and go with them.
+	// DeliveryLog is bytes of requests and responses of ended deliveries, kept for admins; beyond it the oldest go,
+	// and outcomes stay.
 	DeliveryLog Size `toml:"delivery_log" env:"DELIVERY_LOG"`
 	// Replies is bytes of replies of components; beyond it the oldest go.
 	Replies Size `toml:"replies" env:"REPLIES"`
 	SiteLimits
 }
 
-// SiteLimits stand in [limits], for every site, and in [site.limits], for one. 0 means the default.
+// SiteLimits are what each site may do: [limits] says it for all, [site.limits] for one. 0 means the default.
 type SiteLimits struct {
 	// Streams is how many streams and polls of a site may be open.
 	Streams int `toml:"streams" env:"STREAMS"`
@@ -118,7 +119,7 @@ type SiteConfig struct {
 	// AllowCIDR lists private and loopback addresses that webhooks may go to.
 	AllowCIDR  []CIDR            `toml:"allow_cidr"`
 	Components []ComponentConfig `toml:"component"`
-	Limits     SiteLimits        `toml:"limits"`
+	Limits     Limits            `toml:"limits"`
 
 	file string // where it stands, for errors and for commands that change it
 	made bool   // made by serve, in Data

@@ -77,6 +77,9 @@ func (k *checker) listeners() {
 	}
 }
 
+// leastBound is the least of a bound on the queue and what it keeps: about one message.
+const leastBound = 1 << 16
+
 // bounds checks numbers. The least values are those below which nothing works, not what is sensible.
 func (k *checker) bounds() {
 	c := k.c
@@ -88,10 +91,10 @@ func (k *checker) bounds() {
 		{"retention.age", int64(c.Retention.Age), int64(Duration(1e9)), `"24h"`},
 		{"retention.per_channel", int64(c.Retention.PerChannel), 1, "10000"},
 		{"retention.total", int64(c.Retention.Total), 1 << 20, `"1GiB"`},
-		{"limits.queue", int64(c.Limits.Queue), 1 << 16, `"512MiB"`},
-		{"limits.dead", int64(c.Limits.Dead), 1 << 16, `"256MiB"`},
-		{"limits.delivery_log", int64(c.Limits.DeliveryLog), 0, `"256MiB"`},
-		{"limits.replies", int64(c.Limits.Replies), 1 << 16, `"256MiB"`},
+		{"limits.queue", int64(c.Limits.Queue), leastBound, `"512MiB"`},
+		{"limits.dead", int64(c.Limits.Dead), leastBound, `"256MiB"`},
+		{"limits.delivery_log", int64(c.Limits.DeliveryLog), leastBound, `"256MiB"`},
+		{"limits.replies", int64(c.Limits.Replies), leastBound, `"256MiB"`},
 		{"space.min_free", int64(c.Space.MinFree), 0, `"256MiB"`},
 		{"space.ballast", int64(c.Space.Ballast), 0, `"64MiB"`},
 	} {
@@ -121,6 +124,18 @@ func (k *checker) siteLimits(file, path, shown string, l SiteLimits) {
 	} {
 		if b.got < 0 || b.got > b.most {
 			k.reportIn(file, path+"."+b.key, shown+"."+b.key, fmt.Sprintf("a number up to %d", b.most), "%d is out of range", b.got)
+		}
+	}
+}
+
+// siteBounds checks what a site has of the bounds on the queue; 0 is none of its own.
+func (k *checker) siteBounds(file, path, shown string, l Limits) {
+	for _, b := range []struct {
+		key string
+		got Size
+	}{{"queue", l.Queue}, {"dead", l.Dead}, {"delivery_log", l.DeliveryLog}, {"replies", l.Replies}} {
+		if b.got != 0 && b.got < leastBound {
+			k.reportIn(file, path+"."+b.key, shown+"."+b.key, `"64MiB", or leave it out for that of [limits] alone`, "is too small")
 		}
 	}
 }

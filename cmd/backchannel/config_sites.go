@@ -74,7 +74,9 @@ func (k *checker) site(s *SiteConfig) {
 			sc.report("credentials", `"grant"`, "%q is not a kind of credential", kind)
 		}
 	}
-	k.siteLimits(s.file, fmt.Sprintf("site[%d].limits", s.nth), "site["+s.Name+"].limits", s.Limits)
+	path, shown := fmt.Sprintf("site[%d].limits", s.nth), "site["+s.Name+"].limits"
+	k.siteLimits(s.file, path, shown, s.Limits.SiteLimits)
+	k.siteBounds(s.file, path, shown, s.Limits)
 	k.c.sites[id] = site
 	k.c.endpoints[id] = sc.endpoints(site)
 }

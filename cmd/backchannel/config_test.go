@@ -15,6 +15,7 @@ import (
 	"pgregory.net/rapid"
 
 	"backchannel/broker"
+	"backchannel/webhooks"
 )
 
 const configDir = "../../testdata/config"
@@ -132,6 +133,27 @@ func TestEnvironmentOverridesFileAndFlagsOverrideBoth(t *testing.T) {
 	}
 	if c.sites["moodle"].Limits.EventBytes != 1<<10 {
 		t.Error("a site without a limit of its own does not take that of the environment")
+	}
+}
+
+func TestSiteHasBoundsOfItsOwnBesideThoseOfAll(t *testing.T) {
+	c, err := loadFile(t, filepath.Join(configDir, "valid", "site_limits.toml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := webhooks.Bounds{
+		Queue: 512 << 20, Dead: 256 << 20, Replies: 256 << 20, DeliveryLog: 128 << 20,
+		Sites: map[broker.SiteID]webhooks.Bounds{"moodle": {Queue: 64 << 20, Dead: 32 << 20, DeliveryLog: 16 << 20}},
+	}
+	if got := c.bounds(); !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+	if got := c.sites["moodle"].Limits; got.Streams != 500 || got.EventBytes != 256<<10 {
+		t.Errorf("limits beside the bounds: %+v", got)
+	}
+	text, err := c.effective()
+	if err != nil || !strings.Contains(string(text), `queue = "64MiB"`) {
+		t.Errorf("check does not print the site's bound: %v\n%s", err, text)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"backchannel/broker"
 	"backchannel/persist"
 	"backchannel/webhooks"
 )
@@ -77,6 +78,20 @@ func (c *Config) retention() persist.Retention {
 	return persist.Retention{Age: time.Duration(c.Retention.Age), PerChannel: c.Retention.PerChannel, Total: int64(c.Retention.Total)}
 }
 
+// bounds are those of all sites, with those of each that has any.
 func (c *Config) bounds() webhooks.Bounds {
-	return webhooks.Bounds{Queue: int64(c.Limits.Queue), Dead: int64(c.Limits.Dead), Replies: int64(c.Limits.Replies)}
+	out := c.Limits.bounds()
+	out.Sites = map[broker.SiteID]webhooks.Bounds{}
+	for i := range c.Sites {
+		if own := c.Sites[i].Limits; own.Queue+own.Dead+own.DeliveryLog+own.Replies > 0 {
+			out.Sites[broker.SiteID(c.Sites[i].Name)] = own.bounds()
+		}
+	}
+	return out
+}
+
+func (l *Limits) bounds() webhooks.Bounds {
+	return webhooks.Bounds{
+		Queue: int64(l.Queue), Dead: int64(l.Dead), DeliveryLog: int64(l.DeliveryLog), Replies: int64(l.Replies),
+	}
 }
