@@ -3,6 +3,8 @@ package blackbox_test
 import (
 	"net/http"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -12,6 +14,10 @@ func TestTheAdminListenerAsksForItsPassword(t *testing.T) {
 	c.b.mu.Lock()
 	admin := c.b.admin
 	c.b.mu.Unlock()
+	password := filepath.Join(c.b.dir, "data", "admin.password")
+	if info, err := os.Stat(password); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the password: %v %v, want mode 0600", info, err)
+	}
 	get := func(path, host string, header ...string) int {
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+admin+path, nil)
 		if err != nil {

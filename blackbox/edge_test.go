@@ -184,3 +184,41 @@ func TestEveryPageOfASiteSeesOneOrder(t *testing.T) {
 		next[p]++
 	}
 }
+
+func TestWhatTheTotalEvictedIsToldHonestly(t *testing.T) {
+	c := start(t, func(conf *config) { conf.total = "16MiB" })
+	h, quiet := c.s.hash("a"), c.s.hash("quiet")
+	before := time.Now()
+	origin := c.publish(t, quiet, "old")
+	c.publish(t, h, 0)
+	g := c.s.grant([]entry{{"h": h}, {"h": quiet}})
+	n := 0
+	gone := func() bool {
+		for range 5 {
+			batch := []map[string]any{}
+			for range 10 {
+				batch = append(batch, publishBody(h, strings.Repeat("x", 90<<10)))
+			}
+			c.batch(t, batch...)
+			n += 10
+		}
+		s := c.open(t, map[string]any{"grants": []string{g}, "cursor": origin.String()})
+		defer s.close()
+		return !*s.hello().Channels[0].Recovered
+	}
+	eventually(t, 60*time.Second, "the oldest is evicted", gone)
+	t.Logf("after %d events of 90 KiB", n)
+	hello := c.open(t, map[string]any{"grants": []string{g}, "cursor": origin.String()}).hello()
+	if !*hello.Channels[1].Recovered {
+		t.Error("a page that has all of the quiet channel is told that it lost something")
+	}
+	since := c.s.grant([]entry{{"h": quiet, "from": float64(before.UnixMicro()) / 1e6}})
+	if e := c.open(t, map[string]any{"grants": []string{since}}).hello().Channels[0]; *e.Recovered {
+		t.Error("a time before the log's floor is recovered")
+	}
+	latest := c.publish(t, h, "latest")
+	s := c.open(t, map[string]any{"grants": []string{g}, "cursor": fmt.Sprintf("%s-%d", latest.epoch, latest.seq-3)})
+	if !*s.hello().Channels[0].Recovered {
+		t.Error("a page three events behind is not recovered")
+	}
+}
