@@ -124,7 +124,13 @@ func TestAFullDiskRefusesPublishesAndHarmsNothing(t *testing.T) {
 	}
 	b.kill()
 	b.start()
-	check("started on the full disk")
+	// A store cannot be opened where it cannot write: the broker says so, lives, and waits.
+	for range 5 {
+		expectOneOf(t, publish(), "503 store_full")
+	}
+	if !b.running() {
+		t.Fatal("it ended on the full disk")
+	}
 	for _, file := range files {
 		if err := os.Remove(file); err != nil {
 			t.Fatal(err)

@@ -207,13 +207,15 @@ func (s *shard) goLive(st *stream) {
 		return
 	}
 	st.state = stateLive
-	if !st.greeted {
-		st.greeted = true
-		if st.sink.beats() {
-			s.send(st, []*Frame{s.heartbeat(s.hub.now())})
+	if !st.greeted && st.sink.beats() {
+		beat := s.heartbeat(s.hub.now())
+		started, all := s.write(st, []*Frame{beat}, beat.wire)
+		st.greeted = started > 0 // else it is sent when the sink takes bytes: it is in no log
+		if !all {
 			return
 		}
 	}
+	st.greeted = true
 	if st.sink.settled(true) {
 		s.close(st)
 	}

@@ -93,8 +93,8 @@ func (sp *space) above(floor, bytes int64) error {
 		return nil
 	}
 	return broker.Errorf(broker.CodeStoreFull,
-		"the store is full: %d MiB are free in %s, at least %d MiB must stay so; make room on that disk or lower [retention]",
-		free>>20, sp.dir, floor>>20)
+		"the store is full: %d MiB are free on the broker's disk, at least %d MiB must stay so; make room there or lower [retention]",
+		free>>20, floor>>20)
 }
 
 // written tells how much a commit has written.

@@ -118,7 +118,11 @@ func (a *App) Run(ctx context.Context) (err error) {
 		return err
 	}
 	defer a.listen.close()
-	if err := a.build(conf, password); err != nil {
+	options := a.storeOptions(conf)
+	if err := a.awaitRoom(ctx, options); err != nil {
+		return ignoreEnd(ctx, err)
+	}
+	if err := a.build(conf, options, password); err != nil {
 		return err
 	}
 	err = a.serve(ctx, lock)
@@ -129,14 +133,25 @@ func (a *App) Run(ctx context.Context) (err error) {
 	return err
 }
 
-// build opens the store and makes everything that works on it. Calls against the arrows between packages are function
-// fields set here.
-func (a *App) build(conf *Config, password adminSecret) (err error) {
-	a.store, err = persist.Open(persist.Options{
+func (a *App) storeOptions(conf *Config) persist.Options {
+	return persist.Options{
 		Dir: filepath.Join(conf.Data, storeDir), Retention: conf.retention(), Bounds: conf.bounds(),
 		MinFree: int64(conf.Space.MinFree), Ballast: int64(conf.Space.Ballast), Logger: a.logger, Now: a.now,
-	})
-	if err != nil {
+	}
+}
+
+// ignoreEnd drops an error that only says that ctx has ended.
+func ignoreEnd(ctx context.Context, err error) error {
+	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		return nil
+	}
+	return err
+}
+
+// build opens the store and makes everything that works on it. Calls against the arrows between packages are function
+// fields set here.
+func (a *App) build(conf *Config, options persist.Options, password adminSecret) (err error) {
+	if a.store, err = persist.Open(options); err != nil {
 		return err
 	}
 	a.hub = broker.NewHub(broker.HubConfig{
