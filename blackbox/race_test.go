@@ -130,7 +130,7 @@ func (w *wanderer) take(t *testing.T, c *client, h string, from cursor, waitForL
 	if waitForLive {
 		eventually(t, waitLimit, "a live event", func() bool {
 			events := w.s.heard()
-			return events[len(events)-1].id.seq > joined.seq
+			return len(events) > before && events[len(events)-1].id.seq > joined.seq
 		})
 	}
 	c.change(t, w.stream, map[string]any{"resume": w.resume, "remove": []string{h}})
