@@ -45,7 +45,28 @@ func TestCountersAndIndexesAgreeWithTheRecords(t *testing.T) {
 			}
 		}
 		checkQueue(t, c)
+		checkBounds(t, c)
 	})
+}
+
+// checkBounds asks for what is always so once the bounds were kept: replies may be too young to go.
+func checkBounds(t *rapid.T, c *committer) {
+	if err := c.keepBounds(); err != nil {
+		t.Fatal(err)
+	}
+	all := c.s.limits().bounds
+	for _, b := range []struct {
+		got, bound int64
+	}{
+		{c.state.usage.bytes[classDead], all.Dead},
+		{c.state.usage.bytes[classLog], all.DeliveryLog},
+		{c.state.siteBytes("a", classDead), all.Sites["a"].Dead},
+		{c.state.siteBytes("a", classLog), all.Sites["a"].DeliveryLog},
+	} {
+		if b.got > b.bound {
+			t.Errorf("%d bytes are kept, the bound is %d", b.got, b.bound)
+		}
+	}
 }
 
 // step accepts or updates d, and lets a chore follow.
