@@ -26,6 +26,9 @@ func conditions(o *options, b *scenario.Bench, kinds []target.Kind) report.Condi
 	if cores := b.Host.Cores; cores.Pinned() {
 		c.Cores = fmt.Sprintf("the server on core %d, the generator on core %d", cores.Server, cores.Generator)
 	}
+	if o.urgent {
+		c.Cores += "; both at nice -15"
+	}
 	for _, k := range kinds {
 		c.Servers = append(c.Servers, k.Name)
 	}

@@ -40,7 +40,7 @@ func run(args []string) error {
 		}
 		return d.WriteDocs(filepath.Join(o.checkout, "docs"))
 	}
-	cores, err := proc.Pin()
+	cores, err := proc.Pin(o.urgent)
 	if err != nil {
 		return err
 	}
@@ -53,12 +53,12 @@ func run(args []string) error {
 
 // options are the flags.
 type options struct {
-	quick, docs, profile, keep bool
-	runs                       int
-	only, servers              []string
-	dir, json, checkout        string
-	render                     string
-	wait                       time.Duration
+	quick, docs, profile, urgent bool
+	runs                         int
+	only, servers                []string
+	dir, json, checkout          string
+	render                       string
+	wait                         time.Duration
 }
 
 func parse(args []string) (*options, error) {
@@ -73,6 +73,7 @@ func parse(args []string) (*options, error) {
 	fl.BoolVar(&o.quick, "quick", false, "small sizes and one short run of each: a smoke test of about a minute")
 	fl.BoolVar(&o.docs, "docs", false, "write docs/performance.md and its plots; with -only or -servers, the rest is kept")
 	fl.BoolVar(&o.profile, "profile", false, "fetch a CPU profile of Backchannel in each scenario; its figures get a little worse")
+	fl.BoolVar(&o.urgent, "priority", false, "run server and generator at nice -15, for a machine that others use too; needs root")
 	fl.IntVar(&o.runs, "runs", 3, "`runs` of each, of which the median counts")
 	fl.StringVar(&only, "only", "", "`scenarios` to run, by name or the beginning of one, separated by commas")
 	fl.StringVar(&servers, "servers", "", "`servers` to measure, separated by commas; all by default")

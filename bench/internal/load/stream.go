@@ -97,7 +97,11 @@ func (s *Stream) advance() error {
 		return fmt.Errorf("the server ended the stream after %d events", s.pos)
 	}
 	s.loop.Now = s.loop.Clock()
-	b := s.loop.buf[:kept+n]
+	return s.feed(s.loop.buf[:kept+n])
+}
+
+// feed takes the next bytes of the answer, after those that it left in raw; b is overwritten.
+func (s *Stream) feed(b []byte) (err error) {
 	if s.state == waiting {
 		if b, err = s.header(b); err != nil || b == nil {
 			return err

@@ -21,9 +21,13 @@ type Cores struct{ Server, Generator int }
 // Pinned tells whether server and generator have a core each.
 func (c Cores) Pinned() bool { return c.Server >= 0 }
 
+// priority is the nice value that -priority asks for.
+const priority = -15
+
 // Pin starts this program again, in the same process, with the second of its processors alone, and keeps the first for
-// servers. The runtime reads its processors at the start only, hence again.
-func Pin() (Cores, error) {
+// servers. The runtime reads its processors at the start only, hence again. Urgent gives both precedence over all else
+// on the machine, which only root can.
+func Pin(urgent bool) (Cores, error) {
 	if v := os.Getenv(pinned); v != "" {
 		var c Cores
 		if _, err := fmt.Sscanf(v, "%d,%d", &c.Server, &c.Generator); err != nil {
@@ -51,6 +55,11 @@ func Pin() (Cores, error) {
 	runtime.LockOSThread()
 	if err := affinity(cpus[1]); err != nil {
 		return Cores{}, err
+	}
+	if urgent {
+		if err := unix.Setpriority(unix.PRIO_PROCESS, 0, priority); err != nil {
+			return Cores{}, fmt.Errorf("set priority %d: %w (only root can)", priority, err)
+		}
 	}
 	env := append(os.Environ(), pinned+"="+strconv.Itoa(cpus[0])+","+strconv.Itoa(cpus[1]))
 	return Cores{}, fmt.Errorf("start again: %w", syscall.Exec(self, os.Args, env)) // #nosec G204 -- ourselves

@@ -116,6 +116,7 @@ func (b *Bench) open(ctx context.Context, k target.Kind, history bool) (*session
 }
 
 func everyone(target.Features) bool  { return true }
+func single(f target.Features) bool  { return !f.Joins }
 func replays(f target.Features) bool { return f.Replay }
 func batches(f target.Features) bool { return f.Batch }
 func entries(f target.Features) bool { return f.Entries }
@@ -125,17 +126,17 @@ func All(z Sizes) []Scenario {
 	return []Scenario{
 		{Name: "fanout-small", About: fmt.Sprintf("%d subscribers of one channel, %d events in flight", z.Small, z.InFlight), Fits: everyone, run: fanOut(z.Small)},
 		{Name: "fanout-large", About: fmt.Sprintf("%d subscribers of one channel, %d events in flight", z.Large, z.InFlight), Fits: everyone, run: fanOut(z.Large)},
-		{Name: "paced-small", About: fmt.Sprintf("%d subscribers, %d deliveries a second", z.Small, z.Rate), Fits: everyone, run: paced(z.Small)},
-		{Name: "paced-large", About: fmt.Sprintf("%d subscribers, %d deliveries a second", z.Large, z.Rate), Fits: everyone, run: paced(z.Large)},
-		{Name: "channels", About: fmt.Sprintf("%d subscribers on %d channels, 8 publishers", z.Subscribers, z.Channels), Fits: everyone, run: manyChannels(8)},
-		{Name: "channels-64", About: fmt.Sprintf("%d subscribers on %d channels, 64 publishers", z.Subscribers, z.Channels), Fits: everyone, run: manyChannels(64)},
-		{Name: "publish-1", About: "1 publisher, one event a request, no subscribers", Fits: everyone, run: publish(1)},
-		{Name: "publish-64", About: "64 publishers, one event a request, no subscribers", Fits: everyone, run: publish(64)},
-		{Name: "publish-256", About: "256 publishers, one event a request, no subscribers", Fits: everyone, run: publish(256)},
+		{Name: "paced-small", About: fmt.Sprintf("%d subscribers, %d deliveries a second", z.Small, z.Rate), Fits: single, run: paced(z.Small)},
+		{Name: "paced-large", About: fmt.Sprintf("%d subscribers, %d deliveries a second", z.Large, z.Rate), Fits: single, run: paced(z.Large)},
+		{Name: "channels", About: fmt.Sprintf("%d subscribers on %d channels, 8 publishers", z.Subscribers, z.Channels), Fits: single, run: manyChannels(8)},
+		{Name: "channels-64", About: fmt.Sprintf("%d subscribers on %d channels, 64 publishers", z.Subscribers, z.Channels), Fits: single, run: manyChannels(64)},
+		{Name: "publish-1", About: "1 publisher, one event a request, no subscribers", Fits: single, run: publish(1)},
+		{Name: "publish-64", About: "64 publishers, one event a request, no subscribers", Fits: single, run: publish(64)},
+		{Name: "publish-256", About: "256 publishers, one event a request, no subscribers", Fits: single, run: publish(256)},
 		{Name: "publish-batch", About: "8 publishers, 100 events a request, no subscribers", Fits: batches, run: publishBatches(8, 100)},
 		{Name: "replay", About: fmt.Sprintf("%d clients resume at once, %d events behind each", z.Resume, z.Behind), Fits: replays, History: true, run: replay},
-		{Name: "churn", About: "connect, first frame, disconnect, 64 at a time", Fits: everyone, run: churn},
-		{Name: "memory", About: fmt.Sprintf("%d idle streams of one channel", z.Idle), Fits: everyone, Once: true, run: memory(1)},
+		{Name: "churn", About: "connect, first frame, disconnect, 64 at a time", Fits: single, run: churn},
+		{Name: "memory", About: fmt.Sprintf("%d idle streams of one channel", z.Idle), Fits: single, Once: true, run: memory(1)},
 		{Name: "memory-20", About: fmt.Sprintf("%d idle streams of 20 channels each", z.Idle), Fits: entries, Once: true, run: memory(20)},
 		{Name: "idle-channels", About: fmt.Sprintf("%d channels with one event each, against as many events on one channel", z.IdleChannels), Fits: batches, Once: true, run: idleChannels},
 	}

@@ -13,9 +13,9 @@ import (
 )
 
 // floorKind is our own broadcaster in C.
-func floorKind(name, about string, args ...string) Kind {
+func floorKind(name, about string, f Features, args ...string) Kind {
 	return Kind{
-		Name: name, About: "bare epoll broadcaster in C: " + about, Features: Features{Floor: true},
+		Name: name, About: "bare epoll broadcaster in C: " + about, Features: f,
 		Prepare: compileFloor,
 		Start: func(ctx context.Context, h *Host, _ bool) (*Server, error) {
 			return startFloor(ctx, h, name, args)

@@ -45,6 +45,8 @@ type Features struct {
 	Batch, Entries bool
 	// Broadcasts without a store or a protocol: not a peer but what a peer is compared with.
 	Floor bool
+	// Joins: several events go out in one write by design; what only matters when saturated is measured there alone.
+	Joins bool
 }
 
 // Kind is a server that can be started.
@@ -92,8 +94,8 @@ func (s *Server) Stop() error {
 // Kinds are all targets in the order of the tables.
 func Kinds() []Kind {
 	return []Kind{
-		floorKind("floor", "one send() per event and subscriber"),
-		floorKind("floor-batch", "the events of one round joined in one send()", "-batch"),
+		floorKind("floor", "one send() per event and subscriber", Features{Floor: true}),
+		floorKind("floor-batch", "the events of one round joined in one send()", Features{Floor: true, Joins: true}, "-batch"),
 		backchannelKind(),
 		nchanKind(),
 		libraryKind("centrifuge", "Go library, memory engine with history", Features{Replay: true}),
