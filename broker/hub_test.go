@@ -259,6 +259,38 @@ func TestDrainSaysByeWithASpreadRetry(t *testing.T) {
 	}
 }
 
+func TestAStreamThatIsAttachedIntoADrainEndsOnce(t *testing.T) {
+	b := startHub(t, memory.New(time.Now))
+	o, err := b.hub.Open(context.Background(), broker.OpenRequest{Site: b.site, Grants: []*broker.Grant{grant("a")}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	drained := make(chan error, 1)
+	go func() { drained <- b.hub.Drain(ctx) }()
+	for {
+		_, err := b.hub.Open(ctx, broker.OpenRequest{Site: b.site, Grants: []*broker.Grant{grant("a")}})
+		if broker.CodeOf(err) == broker.CodeUnavailable {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	p := broker.NewPoll()
+	o.Attach(p, nil, true)
+	if frames, _, err := p.Wait(ctx); err != nil || len(frames) != 0 {
+		t.Fatalf("the poll ended with %v, %v", frames, err)
+	}
+	o.End()
+	if _, err := b.hub.Audience(ctx, ch("a")); err != nil { // the shard has survived the end
+		t.Fatal(err)
+	}
+	cancel()
+	<-drained
+}
+
 func TestASiteThatIsRemovedTakesItsStreamsWithIt(t *testing.T) {
 	b := startHub(t, memory.New(time.Now))
 	c := b.open(broker.OpenRequest{Grants: []*broker.Grant{grant("a")}})

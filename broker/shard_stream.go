@@ -10,6 +10,7 @@ const pageBytes = 128 << 10
 // attach takes a stream over. first is written before anything else.
 func (s *shard) attach(st *stream, first []*Frame) {
 	if s.hub.draining.Load() {
+		st.state = stateClosed // its handler ends it once more
 		st.sink.close(st.pos)
 		s.hub.closed(st)
 		return
