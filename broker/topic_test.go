@@ -3,13 +3,14 @@ package broker
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"testing"
 
 	"pgregory.net/rapid"
 )
 
 func drawScalar(t *rapid.T, label string) any {
-	return rapid.SampledFrom([]any{5, "5", 5.0, -0.0, 0, "0", 1e21, "1e+21", 1e-7, true, "true", false, nil, "null", "", "x", 123456789012345680000.0}).Draw(t, label)
+	return rapid.SampledFrom([]any{5, "5", 5.0, math.Copysign(0, -1), 0, "0", 1e21, "1e+21", 1e-7, true, "true", false, nil, "null", "", "x", 123456789012345680000.0}).Draw(t, label)
 }
 
 func TestTheIndexFindsWhatEachFilterMatchesAndNothingElse(t *testing.T) {
