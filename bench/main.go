@@ -66,9 +66,9 @@ func parse(args []string) (*options, error) {
 	var only, servers string
 	fl := flag.NewFlagSet("bench", flag.ContinueOnError)
 	fl.Usage = func() {
-		fmt.Fprint(fl.Output(), "Measures Backchannel beside its peers and a bare broadcaster.\n\nUsage: go run . [flags]\n\n")
+		_, _ = fmt.Fprint(fl.Output(), "Measures Backchannel beside its peers and a bare broadcaster.\n\nUsage: go run . [flags]\n\n")
 		fl.PrintDefaults()
-		fmt.Fprint(fl.Output(), "\nScenarios: "+strings.Join(scenarioNames(), ", ")+"\nServers:   "+strings.Join(serverNames(), ", ")+"\n")
+		_, _ = fmt.Fprint(fl.Output(), "\nScenarios: "+strings.Join(scenarioNames(), ", ")+"\nServers:   "+strings.Join(serverNames(), ", ")+"\n")
 	}
 	fl.BoolVar(&o.quick, "quick", false, "small sizes and one short run of each: a smoke test of about a minute")
 	fl.BoolVar(&o.docs, "docs", false, "write docs/performance.md and its plots; with -only or -servers, the rest is kept")

@@ -58,7 +58,7 @@ func (o *options) measure(ctx context.Context, cores proc.Cores) error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = os.RemoveAll(dir) }()
+	defer func() { _ = os.RemoveAll(dir) }() // #nosec G703 -- made above
 	self, err := os.Executable()
 	if err != nil {
 		return err

@@ -121,7 +121,7 @@ func (l *Loop) dial(r ready) (c conn, connected bool, err error) {
 	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
 	_ = unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1)
 	l.source++
-	from := unix.SockaddrInet4{Addr: [4]byte{127, 1, byte(l.source >> 8), byte(l.source) | 1}}
+	from := unix.SockaddrInet4{Addr: [4]byte{127, 1, byte(l.source >> 8 & 0xff), byte(l.source&0xff) | 1}}
 	if err := unix.Bind(fd, &from); err != nil {
 		_ = unix.Close(fd)
 		return conn{}, false, fmt.Errorf("bind to %v: %w", from.Addr, err)

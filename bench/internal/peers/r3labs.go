@@ -1,6 +1,6 @@
 package peers
 
-import "github.com/r3labs/sse/v2"
+import "github.com/r3labs/sse/v2" //nolint:depguard // a peer here; the product does not use its server
 
 func r3labs(replay bool) (*library, error) {
 	s := sse.New()

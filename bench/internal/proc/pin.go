@@ -62,7 +62,7 @@ func Pin(urgent bool) (Cores, error) {
 		}
 	}
 	env := append(os.Environ(), pinned+"="+strconv.Itoa(cpus[0])+","+strconv.Itoa(cpus[1]))
-	return Cores{}, fmt.Errorf("start again: %w", syscall.Exec(self, os.Args, env)) // #nosec G204 -- ourselves
+	return Cores{}, fmt.Errorf("start again: %w", syscall.Exec(self, os.Args, env)) // #nosec G204 G702 -- ourselves
 }
 
 func affinity(cpus ...int) error {

@@ -183,7 +183,7 @@ func (p *process) stop() error {
 // get is the request of a subscriber that any of the peers takes.
 func get(path string, fields ...string) []byte {
 	b := "GET " + path + " HTTP/1.1\r\nHost: bench\r\nAccept: text/event-stream\r\n"
-	for i := 0; i < len(fields); i += 2 {
+	for i := 0; i+1 < len(fields); i += 2 {
 		if fields[i+1] != "" {
 			b += fields[i] + ": " + fields[i+1] + "\r\n"
 		}
