@@ -113,7 +113,7 @@ func newSnapshots(s *Server) *snapshots {
 		build:          desc("build_info", "Always 1; the version is a label.", "version"),
 		sites:          desc("sites", "Configured sites."),
 		deliveries:     desc("queue_deliveries", "Deliveries in the queue, by state.", "state"),
-		queueBytes:     desc("queue_bytes", "Bytes held against the limits of the queue, of replies and of dead letters.", "limit"),
+		queueBytes:     desc("queue_bytes", "Bytes held against the limits of the queue, of replies, of dead letters and of the delivery log.", "limit"),
 		attempts:       desc("webhook_attempts_total", "Attempts since the start, by site and by what they proved.", "site", "result"),
 		waiting:        desc("webhook_waiting", "Deliveries before or between attempts, by site.", "site"),
 		parked:         desc("webhook_parked", "Waiting deliveries that were overtaken, by site.", "site"),
@@ -154,6 +154,7 @@ func (c *snapshots) Collect(ch chan<- prometheus.Metric) {
 		gauge(c.deliveries, float64(u.Dead), "dead")
 		gauge(c.queueBytes, float64(u.QueueBytes), "queue")
 		gauge(c.queueBytes, float64(u.ReplyBytes), "replies")
+		gauge(c.queueBytes, float64(u.LogBytes), "delivery_log")
 		gauge(c.queueBytes, float64(u.DeadBytes), "dead")
 	}
 	for site, t := range siteTotals(c.s.cfg.Messages.Stats(), c.s.cfg.Now()) {

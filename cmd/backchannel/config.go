@@ -33,7 +33,7 @@ type Config struct {
 	Log string `toml:"log" env:"LOG"`
 	// LogLevel is the least level logged: "debug", "info", "warn" or "error".
 	LogLevel slog.Level `toml:"log_level" env:"LOG_LEVEL"`
-	// Memory is a soft limit for the Go runtime; 0 is half of what the machine or its cgroup has.
+	// Memory is a soft limit for the Go runtime; 0 is a quarter of what the machine or its cgroup has, at most 2 GiB.
 	Memory Size `toml:"memory" env:"MEMORY"`
 	// Pprof serves net/http/pprof on the admin listener, behind its password.
 	Pprof bool `toml:"pprof" env:"PPROF"`

@@ -103,7 +103,7 @@ func (k *checker) bounds() {
 		}
 	}
 	if c.Memory != 0 && c.Memory < 32<<20 {
-		k.report("memory", `"256MiB", or 0 for half of what there is`, "%s is less than the store alone needs", c.Memory)
+		k.report("memory", `"256MiB", or 0 for a quarter of what there is`, "%s is less than the store alone needs", c.Memory)
 	}
 	k.siteLimits(c.path, "limits", "limits", c.Limits.SiteLimits)
 }
