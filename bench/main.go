@@ -72,7 +72,7 @@ func parse(args []string) (*options, error) {
 	}
 	fl.BoolVar(&o.quick, "quick", false, "small sizes and one short run of each: a smoke test of about a minute")
 	fl.BoolVar(&o.docs, "docs", false, "write docs/performance.md and its plots; with -only or -servers, the rest is kept")
-	fl.BoolVar(&o.profile, "profile", false, "fetch a CPU profile of Backchannel in each scenario; its figures get a little worse")
+	fl.BoolVar(&o.profile, "profile", false, "save a profile of Backchannel in each scenario, of CPU or of memory, as profile-*.pprof; its figures get a little worse")
 	fl.BoolVar(&o.urgent, "priority", false, "run server and generator at nice -15, for a machine that others use too; needs root")
 	fl.IntVar(&o.runs, "runs", 3, "`runs` of each, of which the median counts")
 	fl.StringVar(&only, "only", "", "`scenarios` to run, by name or the beginning of one, separated by commas")

@@ -32,7 +32,7 @@ type Sizes struct {
 func Full() Sizes {
 	return Sizes{
 		Small: 1000, Large: 10000, Idle: 10000, Rate: 20000, Subscribers: 5000, Channels: 1000, Resume: 2000, Behind: 100,
-		IdleChannels: 100000, Warm: time.Second, Measure: 3 * time.Second, Paced: 6 * time.Second, Rest: 16 * time.Second,
+		IdleChannels: 100000, Warm: time.Second, Measure: 3 * time.Second, Paced: 5 * time.Second, Rest: 16 * time.Second,
 		Payload: 200, InFlight: 16,
 	}
 }

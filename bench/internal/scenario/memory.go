@@ -42,7 +42,7 @@ func memory(channels int) func(context.Context, *session) error {
 		}
 		s.values["rss_empty_mb"], s.values["rss_mb"] = float64(before.RSS)/megabyte, float64(after.RSS)/megabyte
 		s.values["bytes_per_stream"] = float64(after.PSS-before.PSS) / float64(s.Idle)
-		return nil
+		return s.heapProfile(ctx)
 	}
 }
 

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+
+	"backchannel/bench/internal/proc"
 )
 
 // startProfile has the server profile itself while it is measured, if that was asked for: the figures of such a run are
@@ -18,12 +20,28 @@ func (s *session) startProfile() {
 	seconds := max(1, int(s.Measure.Seconds()))
 	go func() {
 		defer close(s.profile)
-		b, err := s.server.Profile(context.Background(), seconds)
-		if err == nil {
-			err = os.WriteFile(filepath.Join(h.Profiles, "profile-"+s.scenario+".pprof"), b, 0o600)
-		}
-		if err != nil {
-			fmt.Fprintln(os.Stderr, "no profile:", err)
-		}
+		s.saveProfile(context.Background(), fmt.Sprintf("profile?seconds=%d", seconds))
 	}()
+}
+
+func (s *session) saveProfile(ctx context.Context, path string) {
+	b, err := s.server.Profile(ctx, path)
+	if err == nil {
+		err = os.WriteFile(filepath.Join(s.bench.Host.Profiles, "profile-"+s.scenario+".pprof"), b, 0o600)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "no profile:", err)
+	}
+}
+
+// heapProfile saves what is in use after a collection, and records what the process holds then: the difference to the
+// figure before it is garbage that was not collected yet.
+func (s *session) heapProfile(ctx context.Context) error {
+	if s.server.Profile == nil || s.bench.Host.Profiles == "" {
+		return nil
+	}
+	s.saveProfile(ctx, "heap?gc=1")
+	m, err := proc.MemoryOf(s.server.PID())
+	s.values["rss_collected_mb"] = float64(m.RSS) / megabyte
+	return err
 }

@@ -82,8 +82,8 @@ func startBackchannel(ctx context.Context, h *Host, _ bool) (*Server, error) {
 		Position: position,
 	}
 	if h.Profiles != "" {
-		s.Profile = func(ctx context.Context, seconds int) ([]byte, error) {
-			return profile(ctx, addr.Admin, filepath.Join(dir, "data", "admin.password"), seconds)
+		s.Profile = func(ctx context.Context, path string) ([]byte, error) {
+			return profile(ctx, addr.Admin, filepath.Join(dir, "data", "admin.password"), path)
 		}
 	}
 	return s, nil
@@ -127,12 +127,12 @@ func position(body []byte) (int64, error) {
 }
 
 // profile asks the admin listener, which wants the password that the broker made at its first start.
-func profile(ctx context.Context, addr, passwordFile string, seconds int) ([]byte, error) {
+func profile(ctx context.Context, addr, passwordFile, path string) ([]byte, error) {
 	password, err := os.ReadFile(passwordFile) // #nosec G304 -- of the broker that we started
 	if err != nil {
 		return nil, fmt.Errorf("read the admin password: %w", err)
 	}
-	url := "http://" + addr + "/debug/pprof/profile?seconds=" + strconv.Itoa(seconds)
+	url := "http://" + addr + "/debug/pprof/" + path
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return nil, err
@@ -140,7 +140,7 @@ func profile(ctx context.Context, addr, passwordFile string, seconds int) ([]byt
 	req.SetBasicAuth("admin", strings.TrimSpace(string(password)))
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return nil, fmt.Errorf("fetch CPU profile: %w", err)
+		return nil, fmt.Errorf("fetch profile: %w", err)
 	}
 	defer func() { _ = resp.Body.Close() }()
 	b, err := io.ReadAll(resp.Body)

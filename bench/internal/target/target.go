@@ -32,7 +32,7 @@ type Host struct {
 	Dir, Self string
 	// Checkout is the directory with the product's go.mod.
 	Checkout string
-	// Profiles is the directory for CPU profiles of Backchannel, "" for none.
+	// Profiles is the directory for profiles of Backchannel, "" for none.
 	Profiles string
 }
 
@@ -72,8 +72,8 @@ type Server struct {
 	// same as a subscriber gives it to resume; nil if it takes the id that came with the event.
 	Position func(body []byte) (int64, error)
 	ResumeID func(body []byte) string
-	// Profile fetches a CPU profile of so many seconds; nil if there is none.
-	Profile func(ctx context.Context, seconds int) ([]byte, error)
+	// Profile fetches what Go's profiler has under a path, such as profile?seconds=3 or heap; nil if there is none.
+	Profile func(ctx context.Context, path string) ([]byte, error)
 
 	process *process
 	dir     string
