@@ -190,6 +190,7 @@ func (a *App) serve(ctx context.Context, lock *runFile) error {
 	hubDone, hooksDone := make(chan struct{}), make(chan struct{})
 	parts.Go(func() error { return partError("store", storeCtx, a.store.Run(storeCtx)) })
 	parts.Go(func() error { defer close(hubDone); return partError("hub", hubCtx, a.hub.Run(hubCtx)) })
+	parts.Go(func() error { return partError("tidy", hubCtx, a.tidy(hubCtx)) })
 	parts.Go(func() error { defer close(hooksDone); return partError("webhooks", hookCtx, a.dispatcher.Run(hookCtx)) })
 
 	err := a.await(ctx, failed)
