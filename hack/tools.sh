@@ -10,6 +10,7 @@ need() { # command package
 
 need cc gcc # the race detector links with it
 [ -e /usr/include/stdio.h ] || missing="$missing libc6-dev"
+need make make
 need git git
 need curl curl
 need php php-cli
