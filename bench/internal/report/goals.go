@@ -108,7 +108,7 @@ func (d *Document) Goals() []Goal {
 		d.against("all clients caught up after resuming, s", "replay", "all_s", 1, true),
 		d.value("CPU of that per 1 M events", " s", "replay", "cpu_s_per_million", 1.5, true),
 		d.churnGoal(),
-		d.value("an idle channel", " bytes", "idle-channels", "bytes_per_channel", 120, true),
+		d.value("live heap of an idle channel", " bytes", "idle-channels", "live_bytes_per_channel", 120, true),
 	)
 }
 

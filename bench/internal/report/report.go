@@ -175,7 +175,7 @@ func columns(name string) []column {
 	case "memory":
 		return []column{{"RSS empty, MB", "rss_empty_mb", "%.1f"}, {"RSS, MB", "rss_mb", "%.1f"}, {"bytes per stream", "bytes_per_stream", "%.0f"}}
 	case "idle":
-		return []column{{"RSS, one channel, MB", "rss_one_mb", "%.1f"}, {"RSS, many, MB", "rss_many_mb", "%.1f"}, {"bytes per channel", "bytes_per_channel", "%.0f"}}
+		return []column{{"RSS, one channel, MB", "rss_one_mb", "%.1f"}, {"RSS, many, MB", "rss_many_mb", "%.1f"}, {"resident bytes per channel", "bytes_per_channel", "%.0f"}, {"live heap per channel", "live_bytes_per_channel", "%.0f"}}
 	case "store":
 		return []column{{"events/s", "events_per_s", "k"}, {"CPU µs each", "cpu_us_per_event", "%.2f"}}
 	}

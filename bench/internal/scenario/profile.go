@@ -1,10 +1,13 @@
 package scenario
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 
 	"backchannel/bench/internal/proc"
 )
@@ -32,6 +35,23 @@ func (s *session) saveProfile(ctx context.Context, path string) {
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "no profile:", err)
 	}
+}
+
+// liveHeap is what a Go server has in use after a collection, by its own account; 0 if it gives none.
+func (s *session) liveHeap(ctx context.Context) (float64, error) {
+	if s.server.Profile == nil {
+		return 0, nil
+	}
+	text, err := s.server.Profile(ctx, "heap?gc=1&debug=1")
+	if err != nil {
+		return 0, err
+	}
+	_, rest, _ := bytes.Cut(text, []byte("\n# HeapAlloc = "))
+	figure, _, ok := bytes.Cut(rest, []byte("\n"))
+	if !ok {
+		return 0, errors.New("the server's heap profile has no HeapAlloc")
+	}
+	return strconv.ParseFloat(string(figure), 64)
 }
 
 // heapProfile saves what is in use after a collection, and records what the process holds then: the difference to the

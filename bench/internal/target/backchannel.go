@@ -51,7 +51,7 @@ func startBackchannel(ctx context.Context, h *Host, _ bool) (*Server, error) {
 	}
 	keys := newSite()
 	conf := "data = \"data\"\nlisten = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"\nlog = \"json\"\n" +
-		fmt.Sprintf("pprof = %v\n\n[limits]\nstreams = 100000\n\n", h.Profiles != "") + keys.toml()
+		"pprof = true\n\n[limits]\nstreams = 100000\n\n" + keys.toml()
 	path := filepath.Join(dir, "backchannel.toml")
 	if err := os.WriteFile(path, []byte(conf), 0o600); err != nil {
 		return nil, err
@@ -81,10 +81,8 @@ func startBackchannel(ctx context.Context, h *Host, _ bool) (*Server, error) {
 		},
 		Position: position,
 	}
-	if h.Profiles != "" {
-		s.Profile = func(ctx context.Context, path string) ([]byte, error) {
-			return profile(ctx, addr.Admin, filepath.Join(dir, "data", "admin.password"), path)
-		}
+	s.Profile = func(ctx context.Context, path string) ([]byte, error) {
+		return profile(ctx, addr.Admin, filepath.Join(dir, "data", "admin.password"), path)
 	}
 	return s, nil
 }
