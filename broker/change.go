@@ -73,25 +73,8 @@ func (s *shard) readLate(st *stream, c *change) bool {
 }
 
 func (s *shard) applyLate(st *stream, late []*entry, p replayed) {
-	st.reading = false
-	if st.state == stateClosed {
-		return
-	}
-	if p.err != nil {
-		s.hub.logReadError(p.err)
-		s.close(st)
-		return
-	}
-	if p.version != st.version {
-		s.advance(st)
-		return
-	}
-	started, all := len(p.frames), true
-	if len(p.frames) > 0 {
-		started, all = s.write(st, p.frames, s.joined.of(p.frames))
-		s.joined.reset()
-	}
-	if st.state == stateClosed {
+	started, all, ok := s.land(st, p)
+	if !ok {
 		return
 	}
 	for _, m := range p.marks {

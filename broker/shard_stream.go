@@ -233,25 +233,8 @@ func (s *shard) read(st *stream) {
 
 // apply writes a page that a replayer has read.
 func (s *shard) apply(st *stream, p replayed) {
-	st.reading = false
-	if st.state == stateClosed {
-		return
-	}
-	if p.err != nil {
-		s.hub.logReadError(p.err)
-		s.close(st) // the client comes back with its cursor
-		return
-	}
-	if p.version != st.version { // entries have changed: the page may hold what the stream must not hear
-		s.advance(st)
-		return
-	}
-	started, all := len(p.frames), true
-	if len(p.frames) > 0 {
-		started, all = s.write(st, p.frames, s.joined.of(p.frames))
-		s.joined.reset()
-	}
-	if st.state == stateClosed {
+	started, all, ok := s.land(st, p)
+	if !ok {
 		return
 	}
 	for _, m := range p.marks {
@@ -269,6 +252,29 @@ func (s *shard) apply(st *stream, p replayed) {
 		return
 	}
 	s.advance(st)
+}
+
+// land writes the frames of a page. started counts those of which a byte was taken; ok is false if the page came to
+// nothing: the stream has ended, the log could not be read, or entries have changed meanwhile, so that the page may
+// hold what the stream must not hear.
+func (s *shard) land(st *stream, p replayed) (started int, all, ok bool) {
+	st.reading = false
+	switch {
+	case st.state == stateClosed:
+		return 0, false, false
+	case p.err != nil:
+		s.hub.logReadError(p.err)
+		s.close(st) // the client comes back with its cursor
+		return 0, false, false
+	case p.version != st.version:
+		s.advance(st)
+		return 0, false, false
+	case len(p.frames) == 0:
+		return 0, true, true
+	}
+	started, all = s.write(st, p.frames, s.joined.of(p.frames))
+	s.joined.reset()
+	return started, all, st.state != stateClosed
 }
 
 // part writes the farewell, once, and closes the stream behind it.
