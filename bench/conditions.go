@@ -55,12 +55,14 @@ func system() string {
 
 func cpuModel() string {
 	text, _ := os.ReadFile("/proc/cpuinfo")
+	model, n := runtime.GOARCH, 0
 	for line := range strings.Lines(string(text)) {
 		if name, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(name) == "model name" {
-			return strconv.Itoa(runtime.NumCPU()) + " of " + strings.TrimSpace(value)
+			model = strings.TrimSpace(value)
+			n++
 		}
 	}
-	return runtime.GOARCH
+	return strconv.Itoa(n) + " cores of " + model
 }
 
 // disk is the kind of file system that stores are on.

@@ -102,7 +102,7 @@ func (d *Document) conditions() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "\n## Conditions\n\n| | |\n| --- | --- |\n")
 	for _, row := range [][2]string{
-		{"when, what", c.Date + ", " + c.Commit},
+		{"when, what", c.Date + ", " + c.Commit + "; scenarios that this run left out are of earlier runs"},
 		{"machine", c.CPU + "; " + c.System + "; " + c.Go},
 		{"cores", c.Cores},
 		{"disk", c.Disk},

@@ -67,6 +67,13 @@ func (d *Document) Merge(old *Document) {
 	for _, r := range d.Results {
 		have[key{r.Scenario, r.Server}] = true
 	}
+	servers := slices.Clone(old.Conditions.Servers)
+	for _, s := range d.Conditions.Servers {
+		if !slices.Contains(servers, s) {
+			servers = append(servers, s)
+		}
+	}
+	d.Conditions.Servers = servers
 	for _, r := range old.Results {
 		if !have[key{r.Scenario, r.Server}] {
 			d.Results = append(d.Results, r)
