@@ -37,7 +37,7 @@ func conditions(o *options, b *scenario.Bench, kinds []target.Kind) report.Condi
 
 // commit names what is measured; a + says that files differ from it.
 func commit(dir string) string {
-	cmd := exec.Command("git", "-C", dir, "describe", "--always", "--dirty=+", "--exclude", "*") // #nosec G204 -- asks about the checkout
+	cmd := exec.Command("git", "-C", dir, "describe", "--always", "--dirty=+", "--exclude", "*") // #nosec G204 G702 -- asks about the checkout
 	out, err := cmd.Output()
 	if err != nil {
 		return "no commit"
