@@ -68,6 +68,7 @@ func serveWaiting(ctx context.Context, group *errgroup.Group, ln net.Listener) e
 		return fmt.Errorf("duplicate the socket %s: %w", ln.Addr(), err)
 	}
 	server := &http.Server{Handler: http.HandlerFunc(answerWaiting), ReadHeaderTimeout: readHeaderTimeout}
+	server.SetKeepAlivesEnabled(false) // so that nobody is left on a connection of this server when the real one begins
 	group.Go(func() error {
 		if err := server.Serve(twin); !errors.Is(err, http.ErrServerClosed) {
 			return fmt.Errorf("serve %s: %w", ln.Addr(), err)
@@ -76,7 +77,13 @@ func serveWaiting(ctx context.Context, group *errgroup.Group, ln net.Listener) e
 	})
 	group.Go(func() error {
 		<-ctx.Done()
-		return server.Close()
+		// Requests that have begun are answered; new ones wait in the kernel's queue for the real server.
+		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		if err := server.Shutdown(closing); err != nil {
+			return server.Close()
+		}
+		return nil
 	})
 	return nil
 }
