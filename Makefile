@@ -14,7 +14,7 @@ VULNCHECK := go run golang.org/x/vuln/cmd/govulncheck@v1.9.0
 # Packages whose goroutines are worth a second schedule, on one processor.
 SCHEDULED := ./broker/... ./persist/... ./webhooks/...
 
-.PHONY: build test test-one check format fix vet lint vuln tools fuzz clean
+.PHONY: build test test-one check format fix vet lint vuln tools fuzz bench clean
 
 build:
 	go build $(GOFLAGS_) -ldflags "-X main.version=$(VERSION)" -o $(BIN) ./cmd/backchannel
@@ -52,6 +52,10 @@ tools:
 # Each fuzz target for FUZZTIME, on top of the seeds that every test run tries.
 fuzz:
 	@hack/fuzz.sh $(TAGS) $(FUZZTIME)
+
+# The broker beside its peers, and docs/performance.md anew: about 25 minutes on a machine that does nothing else.
+bench:
+	cd bench && go run . -docs
 
 clean:
 	rm -rf bin
