@@ -10,7 +10,7 @@
 //
 // Hub.Run owns the tail: it encodes each event once and hands batches to the shards. Each shard has one goroutine that
 // owns its streams: nobody else touches a stream's fields. Requests reach a shard through its inbox. Reading the log
-// is done by a few replayers, never by a shard. Only streams that cannot be detached (HTTP/2, TLS) have a goroutine of
+// is done by a few replayers, never by a shard. Only streams that cannot be detached (HTTP/2) have a goroutine of
 // their own.
 //
 // # Lock order

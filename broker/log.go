@@ -81,7 +81,8 @@ type Page struct {
 }
 
 // Continues tells whether nothing counted is missing between base and the end of the page, and where the next page
-// has to continue: every counted event must name the one before it. This is the one rule behind "recovered" and "gap".
+// has to continue: every counted event must name the one before it. This is the rule behind "recovered" and "gap"; walk
+// follows it over a page that is sent in part, and Hub.whole over its first link alone.
 func (p Page) Continues(base uint64) (next uint64, ok bool) {
 	for i := range p.Events {
 		if e := &p.Events[i]; e.Counted {

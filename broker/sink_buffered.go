@@ -9,7 +9,7 @@ import (
 // bufferedBytes bounds what waits for a stream that is written by a goroutine. What does not fit stays in the log.
 const bufferedBytes = 64 << 10
 
-// Buffered is the sink of a stream that cannot be detached from net/http (HTTP/2, TLS): the shard fills a bounded
+// Buffered is the sink of a stream that cannot be detached from net/http (HTTP/2): the shard fills a bounded
 // buffer and the handler's goroutine empties it with Serve.
 type Buffered struct {
 	ready chan struct{} // buffered 1: there is something to do

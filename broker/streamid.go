@@ -41,7 +41,7 @@ type StreamInfo struct {
 	ID        StreamID
 	User      string
 	Session   string
-	Transport string // "stream" (detached), "http" (HTTP/2 or TLS), "poll"
+	Transport string // "stream" (detached), "http" (HTTP/2), "poll"
 	Opened    time.Time
 	Channels  []ChannelID
 	// Behind says that the stream is reading from the log, at Position.

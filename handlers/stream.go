@@ -157,7 +157,7 @@ func responseHead(h http.Header) []byte {
 	return b.Bytes()
 }
 
-// serveStream writes the stream from this goroutine: HTTP/2, TLS, and whatever else cannot be detached.
+// serveStream writes the stream from this goroutine: HTTP/2, and whatever else cannot be detached.
 func (s *Server) serveStream(w http.ResponseWriter, r *http.Request, opening *broker.Opening) {
 	out := http.NewResponseController(w)
 	w.WriteHeader(http.StatusOK)
